@@ -1,0 +1,97 @@
+//! The only reader of time.
+//!
+//! Everything else is handed an [`Instant`] or asks here, so that policies stay pure and tests can
+//! move time. Monotonic time decides; wall time is for showing and for the vendors' dates only, so
+//! that a step of the system clock changes no decision.
+
+pub use std::time::{Duration, Instant, SystemTime};
+
+/// Monotonic now. Follows the runtime's clock when a test pauses it.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads it")]
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Wall-clock now: for timestamps that people and vendors read.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads it")]
+pub fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// `at` as RFC 3339 in UTC with milliseconds, such as `2026-01-31T08:15:30.250Z`.
+pub fn rfc3339(at: SystemTime) -> String {
+    let mut out = String::with_capacity(24);
+    push_rfc3339(at, &mut out);
+    out
+}
+
+/// Appends `at` as RFC 3339 in UTC with milliseconds.
+pub fn push_rfc3339(at: SystemTime, out: &mut String) {
+    let since = at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let (year, month, day) = civil(since.as_secs() / 86_400);
+    let second = since.as_secs() % 86_400;
+    push_digits(out, year, 4);
+    for (mark, value, width) in [
+        ('-', month, 2),
+        ('-', day, 2),
+        ('T', second / 3600, 2),
+        (':', second / 60 % 60, 2),
+        (':', second % 60, 2),
+        ('.', u64::from(since.subsec_millis()), 3),
+    ] {
+        out.push(mark);
+        push_digits(out, value, width);
+    }
+    out.push('Z');
+}
+
+fn push_digits(out: &mut String, value: u64, width: u32) {
+    for place in (0..width).rev() {
+        let digit = value / 10u64.pow(place) % 10;
+        out.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+    }
+}
+
+/// Year, month and day of a count of days since 1970-01-01 (proleptic Gregorian calendar).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let of_era = shifted % 146_097;
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+/// Ties monotonic instants to the wall clock for showing: `shown(at)` is the wall time of `at`.
+pub fn shown(at: Instant) -> SystemTime {
+    let (mono, wall) = (now(), wall());
+    if at <= mono {
+        wall.checked_sub(mono - at).unwrap_or(wall)
+    } else {
+        wall.checked_add(at - mono).unwrap_or(wall)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_time_is_shown_as_rfc_3339() {
+        let at =
+            |s, ms| SystemTime::UNIX_EPOCH + Duration::from_secs(s) + Duration::from_millis(ms);
+        assert_eq!(rfc3339(at(0, 0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(at(951_782_400, 7)), "2000-02-29T00:00:00.007Z");
+        assert_eq!(rfc3339(at(1_795_305_599, 999)), "2026-11-21T23:59:59.999Z");
+    }
+}

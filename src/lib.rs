@@ -1,0 +1,3 @@
+//! Trunkline: a resilience sidecar.
+
+pub mod clock;
