@@ -1,3 +1,4 @@
 //! Trunkline: a resilience sidecar.
 
 pub mod clock;
+pub mod config;

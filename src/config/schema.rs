@@ -1,0 +1,321 @@
+//! The shape of `proxy.yaml`: one Rust field for each key, in the file's own words.
+//!
+//! Every key may be absent, so that reading never stops at a missing one; what is mandatory, what the
+//! default is and whether two keys agree is decided where these types are compiled into the runtime
+//! ones. Field comments become the descriptions of `proxy.schema.json`, so they state units and
+//! defaults. Nothing here may resolve names, open files or hold a runtime type.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::shape::{Named, OneOrMany};
+use super::units::{Address, Count, Dur, Flag, Identify, Network, Size, Text};
+
+pub use super::stub::{Fallback, Fault, Per, Stub, StubAnswer};
+pub use super::upstream::{
+    Breaker, BreakerBackoff, Concurrency, Defaults, Profile, Protocol, Retry, RetryBackoff,
+    Timeouts, Upstream, UpstreamTls,
+};
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where this runs. Default `development`.
+    pub environment: Option<Environment>,
+    /// The addresses that accept requests. At least one.
+    pub listen: Vec<Listen>,
+    /// Metrics, health, status page and API.
+    pub admin: Option<Admin>,
+    /// A listener of its own for `/metrics`, `/livez` and `/readyz`. Off unless given.
+    pub metrics: Option<Metrics>,
+    /// How a caller is told from the next one.
+    pub clients: Clients,
+    /// The identifier that ties a request to its log lines.
+    pub correlation: Correlation,
+    /// Limits that routes refer to by name.
+    pub rate_limits: Named<RateLimit>,
+    /// Whether the canned answers stand in for their upstreams.
+    pub stubs: Stubs,
+    /// What upstreams and routes inherit unless they say otherwise.
+    pub defaults: Defaults,
+    /// The services behind the proxy, by name.
+    pub upstreams: Named<Upstream>,
+    /// Breakers that routes of several upstreams share, by name.
+    pub breakers: Named<Breaker>,
+    /// What is done with a request: the first match wins, top to bottom.
+    pub routes: Vec<Route>,
+    /// One line an exchange on standard output.
+    pub access_log: AccessLog,
+    /// How a stopping process treats the requests in flight.
+    pub drain: Drain,
+    /// Worker threads, 1 to 1024. Default: one per core.
+    pub threads: Option<Count<1, 1024>>,
+    /// File that holds the records of creates across a crash. Off unless given.
+    pub state_file: Option<Text>,
+}
+
+/// The three places a process may run in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the words speak for themselves")]
+pub enum Environment {
+    Development,
+    Staging,
+    Production,
+}
+
+/// One address that accepts requests.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// The name that routes bind to by `match: { listener: ... }`.
+    pub name: Option<Text>,
+    /// IP address and port, such as `127.0.0.1:8080`.
+    pub address: Option<Address>,
+    /// How long a client may take.
+    pub timeouts: ListenTimeouts,
+    /// How much a client may send.
+    pub limits: ListenLimits,
+    /// Serve TLS on this address.
+    pub tls: Option<ListenTls>,
+    /// Expect the PROXY protocol (versions 1 and 2) before the first byte. Default `false`.
+    pub proxy_protocol: Option<Flag>,
+}
+
+/// How long a client may take.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenTimeouts {
+    /// From accepting a connection to its first byte. Default `10s`.
+    pub first_byte: Option<Dur>,
+    /// From the first byte of a request to the end of its head. Default `10s`.
+    pub head: Option<Dur>,
+    /// Between two pieces of a request body. Default `30s`.
+    pub body_idle: Option<Dur>,
+    /// Between two requests on a connection. Default `60s`.
+    pub keep_alive: Option<Dur>,
+    /// For a client that does not read its answer. Default `30s`.
+    pub write_stall: Option<Dur>,
+}
+
+/// How much a client may send.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenLimits {
+    /// Connections open at once. Default 10000.
+    pub connections: Option<Count>,
+    /// Bytes of a request head; above it the answer is 431. Default `64KiB`.
+    pub head: Option<Size>,
+    /// Header fields of a request; above it the answer is 431. Default 100.
+    pub fields: Option<Count>,
+    /// Bytes of a request target; above it the answer is 414. Default `8KiB`.
+    pub target: Option<Size>,
+    /// Streams open at once on an HTTP/2 connection. Default 100.
+    pub h2_streams: Option<Count>,
+}
+
+/// The certificate of a listener. Files are read again when they change.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenTls {
+    /// PEM file with the certificate chain.
+    pub certificate_file: Option<Text>,
+    /// PEM file with the private key.
+    pub key_file: Option<Text>,
+    /// PEM file with the authorities of client certificates; with it, clients must present one.
+    pub client_ca_file: Option<Text>,
+}
+
+/// The operator's listener.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// IP address and port. Default `127.0.0.1:9900`.
+    pub address: Option<Address>,
+    /// File that holds the token that writes need. Mandatory off loopback unless `read_only`.
+    pub token_file: Option<Text>,
+    /// Refuse every write. Default `false`.
+    pub read_only: Option<Flag>,
+}
+
+/// A listener for Prometheus and the kubelet alone.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// IP address and port, such as `0.0.0.0:9464`.
+    pub address: Option<Address>,
+}
+
+/// How a caller is told from the next one.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clients {
+    /// Signs of identity, of which the first that is present counts. Default `[ip]`.
+    pub identify_by: Option<Vec<Identify>>,
+    /// Networks whose `header:` identities are believed. Default: loopback.
+    pub identity_from: Option<Vec<Network>>,
+    /// Networks whose `X-Forwarded-For` is believed. Default: none.
+    pub trusted_proxies: Vec<Network>,
+    /// Leading bits of an IPv6 address that make one client, 1 to 128. Default 64.
+    pub ipv6_prefix: Option<Count<1, 128>>,
+}
+
+/// The identifier that ties a request to its log lines.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Correlation {
+    /// Header that carries it, upstream and on every answer. Default `X-Correlation-ID`.
+    pub header: Option<Text>,
+    /// Whose identifiers are taken over. Default `anyone`.
+    pub accept_from: Option<AcceptFrom>,
+}
+
+/// Whose correlation identifiers are taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the words speak for themselves")]
+pub enum AcceptFrom {
+    Anyone,
+    TrustedProxies,
+    Nobody,
+}
+
+/// `requests` per `per`, counted for each client.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RateLimit {
+    /// Requests allowed in each `per`, at least 1. Mandatory.
+    pub requests: Option<Count>,
+    /// The time that `requests` refers to. Default `1m`.
+    pub per: Option<Dur>,
+    /// What has a bucket of its own. Default `client`.
+    pub by: Option<LimitBy>,
+    /// Requests that may come at once. Default: `requests`.
+    pub burst: Option<Count>,
+    /// Refuse, or only count. Default `enforce`.
+    pub mode: Option<Mode>,
+    /// Buckets held in memory. Default 100000.
+    pub max_clients: Option<Count>,
+    /// What holds while the shared store is away. Default `local`.
+    pub on_store_loss: Option<OnStoreLoss>,
+}
+
+/// What has a bucket of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the words speak for themselves")]
+pub enum LimitBy {
+    Client,
+    Upstream,
+    Route,
+}
+
+/// What a limit does while the shared store is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the words speak for themselves")]
+pub enum OnStoreLoss {
+    Local,
+    Open,
+    Closed,
+}
+
+/// Whether a policy acts or only counts what it would have done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the words speak for themselves")]
+pub enum Mode {
+    Enforce,
+    Observe,
+}
+
+/// Whether the canned answers stand in for their upstreams.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stubs {
+    /// Give canned answers. Default `true`.
+    pub enabled: Option<Flag>,
+    /// Environments in which a start with stubs enabled is refused. Default `[production]`.
+    pub refuse_in: Option<Vec<Environment>>,
+}
+
+/// What is done with the requests that match.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Route {
+    /// The name in metrics, logs and `X-Stub`. Mandatory and unique.
+    pub name: Option<Text>,
+    /// Which requests are meant.
+    pub r#match: Match,
+    /// The upstream that answers. A route has this, `stub`, or both.
+    pub upstream: Option<Text>,
+    /// The path sent upstream, with `{parameters}` of the matched one. Default: as it came.
+    pub rewrite: Option<Text>,
+    /// Names of the rate limits that apply.
+    pub rate_limit: Option<OneOrMany<Text>>,
+    /// A breaker of `breakers` in place of the upstream's own.
+    pub breaker: Option<Text>,
+    /// The vendor dialect of our answers. Default: that of the upstream.
+    pub profile: Option<Profile>,
+    /// Whether these requests create something. Default: what the profile says.
+    pub creates: Option<Flag>,
+    /// In place of the upstream's.
+    pub timeouts: Timeouts,
+    /// In place of the upstream's.
+    pub retry: Retry,
+    /// In place of the upstream's.
+    pub concurrency: Concurrency,
+    /// In place of the upstream's.
+    pub duplicate_window: Option<Dur>,
+    /// What answers while the circuit is open or when attempts are spent, in this order.
+    pub fallback: Vec<Fallback>,
+    /// The canned answer.
+    pub stub: Option<Stub>,
+}
+
+/// Which requests a route is for; every part given must hold.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    /// The name of a listener. Default: any.
+    pub listener: Option<Text>,
+    /// A host name, or `{name}.example.com`. Default: any.
+    pub host: Option<Text>,
+    /// A path with `{segment}` and a last `{*rest}`. Default: any.
+    pub path: Option<Text>,
+    /// HTTP methods. Default: any.
+    pub methods: Option<Vec<Text>>,
+    /// Header fields and the exact value of each.
+    pub headers: Named<Text>,
+    /// Query parameters and the exact value of each.
+    pub query: Named<Text>,
+}
+
+/// One line an exchange on standard output.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessLog {
+    /// How a line looks. Default: `text` on a terminal, else `json`.
+    pub format: Option<LogFormat>,
+}
+
+/// How an access log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the words speak for themselves")]
+pub enum LogFormat {
+    Json,
+    Text,
+    Off,
+}
+
+/// How a stopping process treats the requests in flight.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// The longest that they may take. Default `25s`.
+    pub grace: Option<Dur>,
+    /// How long nothing new must come before accepting ends. Default `1s`.
+    pub quiet: Option<Dur>,
+}

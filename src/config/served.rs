@@ -1,0 +1,64 @@
+//! Keys that are planned and that this version does not serve yet.
+//!
+//! Using one is a problem of its own, which says so, rather than an unknown key; and the published
+//! schema leaves them out. A key leaves this table in the change that serves it. Everything here wins
+//! over the schema's types, which may already describe such a key.
+
+use super::problem::{At, Segment};
+
+/// Places (`*` is any name or number) and what each would have been for.
+pub const NOT_SERVED: &[(&str, &str)] = &[
+    ("redis", "state shared by replicas"),
+    ("credentials", "credentials added for the caller"),
+    ("tracing", "traces"),
+    ("webhooks", "checks of webhook signatures"),
+    ("verify", "checks of webhook signatures"),
+    ("state_file", "records of creates that survive a crash"),
+    ("listen.*.tls", "TLS towards clients"),
+    ("listen.*.proxy_protocol", "the PROXY protocol"),
+    ("rate_limits.*.on_store_loss", "limits shared by replicas"),
+    ("defaults.retry", "retries"),
+    ("defaults.concurrency", "the waiting room"),
+    ("defaults.duplicate_window", "the duplicate guard"),
+    ("upstreams.*.protocol", "a choice of the HTTP version"),
+    ("upstreams.*.credential", "credentials added for the caller"),
+    ("upstreams.*.allow_from", "credentials added for the caller"),
+    (
+        "upstreams.*.caller_token_file",
+        "credentials added for the caller",
+    ),
+    ("upstreams.*.retry", "retries"),
+    ("upstreams.*.concurrency", "the waiting room"),
+    ("upstreams.*.duplicate_window", "the duplicate guard"),
+    ("routes.*.cache", "stored answers"),
+    ("routes.*.verify", "checks of webhook signatures"),
+    ("routes.*.credential", "credentials added for the caller"),
+    ("routes.*.allow_from", "credentials added for the caller"),
+    (
+        "routes.*.caller_token_file",
+        "credentials added for the caller",
+    ),
+    ("routes.*.creates", "the duplicate guard"),
+    ("routes.*.retry", "retries"),
+    ("routes.*.concurrency", "the waiting room"),
+    ("routes.*.duplicate_window", "the duplicate guard"),
+    ("routes.*.fallback", "fallbacks"),
+];
+
+/// What the key at a place would have been for, if it is one that is not served.
+#[must_use]
+pub(super) fn not_served(at: &At) -> Option<&'static str> {
+    NOT_SERVED
+        .iter()
+        .find(|(pattern, _)| matches(pattern, at))
+        .map(|(_, purpose)| *purpose)
+}
+
+fn matches(pattern: &str, at: &At) -> bool {
+    let wanted = pattern.split('.');
+    wanted.clone().count() == at.segments().len()
+        && wanted.zip(at.segments()).all(|(wanted, step)| match step {
+            Segment::Key(name) => wanted == "*" || wanted == name,
+            Segment::Index(_) => wanted == "*",
+        })
+}
