@@ -3,3 +3,5 @@
 pub mod clock;
 pub mod config;
 pub mod policy;
+pub mod profile;
+pub mod stub;
