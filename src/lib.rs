@@ -5,3 +5,5 @@ pub mod config;
 pub mod policy;
 pub mod profile;
 pub mod stub;
+pub mod upstream;
+pub mod telemetry;

@@ -1,0 +1,354 @@
+//! The access log: one line an exchange, on standard output.
+//!
+//! Workers append to a buffer of their own and never wait; one thread writes. When nobody reads
+//! the output the buffers stay bounded and lines are dropped and counted. A line never holds a
+//! query, a body or a credential.
+
+use crate::clock::{self, Duration, SystemTime};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// A worker's buffer holds at most this much.
+const BUFFER: usize = 4 << 20;
+/// How long lines gather before they are written.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// Columns for people.
+    Text,
+    /// None.
+    Off,
+}
+
+/// What one line says.
+pub struct Line<'a> {
+    /// When the answer ended.
+    pub at: SystemTime,
+    /// The correlation id.
+    pub correlation_id: &'a str,
+    /// Who called: an address or a hashed identity.
+    pub client: &'a dyn std::fmt::Display,
+    /// The request's method.
+    pub method: &'a str,
+    /// The request's path, as sent, without its query.
+    pub path: &'a str,
+    /// The route that matched.
+    pub route: Option<&'a str>,
+    /// The route's upstream.
+    pub upstream: Option<&'a str>,
+    /// The answer's status.
+    pub status: u16,
+    /// Who answered.
+    pub source: &'static str,
+    /// Why, where the answer is ours or was cut short.
+    pub reason: Option<&'a str>,
+    /// Attempts made at the upstream.
+    pub attempts: u32,
+    /// From arrival to the end of the answer.
+    pub took: Duration,
+    /// Bytes of the request's body that arrived.
+    pub bytes_in: u64,
+    /// Bytes of the answer's body that were sent.
+    pub bytes_out: u64,
+    /// Further fields, by name.
+    pub extra: &'a [(&'static str, &'a str)],
+}
+
+impl Line<'_> {
+    fn level(&self) -> &'static str {
+        match self.status {
+            500.. => "error",
+            400.. => "warn",
+            _ => "info",
+        }
+    }
+
+    fn write_json(&self, out: &mut String) {
+        out.push_str("{\"timestamp\":\"");
+        clock::push_rfc3339(self.at, out);
+        out.push_str("\",\"level\":\"");
+        out.push_str(self.level());
+        out.push_str("\",\"msg\":\"request\"");
+        field(out, "correlation_id", self.correlation_id);
+        out.push_str(",\"client\":\"");
+        write!(out, "{}", self.client).ok();
+        out.push('"');
+        field(out, "method", self.method);
+        field(out, "path", self.path);
+        optional(out, "route", self.route);
+        optional(out, "upstream", self.upstream);
+        number(out, "status", self.status.into());
+        field(out, "source", self.source);
+        optional(out, "reason", self.reason);
+        number(out, "attempts", self.attempts.into());
+        out.push_str(",\"duration_ms\":");
+        push_millis(out, self.took);
+        number(out, "bytes_in", self.bytes_in);
+        number(out, "bytes_out", self.bytes_out);
+        for (name, value) in self.extra {
+            field(out, name, value);
+        }
+        out.push_str("}\n");
+    }
+
+    fn write_text(&self, out: &mut String) {
+        clock::push_rfc3339(self.at, out);
+        write!(out, " {} {:>4} ", self.status, self.method).ok();
+        out.push_str(self.path);
+        let place = self.upstream.or(self.route).unwrap_or("-");
+        write!(out, "  {}:{place} ", self.source).ok();
+        if let Some(reason) = self.reason {
+            write!(out, "{reason} ").ok();
+        }
+        push_millis(out, self.took);
+        writeln!(out, "ms {} {}", self.client, self.correlation_id).ok();
+    }
+}
+
+fn field(out: &mut String, name: &str, value: &str) {
+    out.push_str(",\"");
+    out.push_str(name);
+    out.push_str("\":\"");
+    push_escaped(out, value);
+    out.push('"');
+}
+
+fn optional(out: &mut String, name: &str, value: Option<&str>) {
+    match value {
+        Some(value) => field(out, name, value),
+        None => {
+            write!(out, ",\"{name}\":null").ok();
+        }
+    }
+}
+
+fn number(out: &mut String, name: &str, value: u64) {
+    out.push_str(",\"");
+    out.push_str(name);
+    out.push_str("\":");
+    push_number(out, value);
+}
+
+fn push_number(out: &mut String, mut value: u64) {
+    let start = out.len();
+    let mut digits = [0u8; 20];
+    let mut used = 0;
+    for slot in &mut digits {
+        *slot = b'0' + u8::try_from(value % 10).unwrap_or(0);
+        value /= 10;
+        used += 1;
+        if value == 0 {
+            break;
+        }
+    }
+    debug_assert_eq!(start, out.len());
+    out.extend(digits.iter().take(used).rev().map(|d| char::from(*d)));
+}
+
+fn push_millis(out: &mut String, took: Duration) {
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    push_number(out, micros / 1000);
+    out.push('.');
+    for unit in [100, 10, 1] {
+        push_number(out, micros % 1000 / unit % 10);
+    }
+}
+
+/// RFC 8259 string escaping; most values need none.
+fn push_escaped(out: &mut String, value: &str) {
+    let plain = |b: u8| b >= 0x20 && b != b'"' && b != b'\\' && b != 0x7f;
+    if value.bytes().all(plain) {
+        out.push_str(value);
+        return;
+    }
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c < ' ' || c == '\u{7f}' => {
+                write!(out, "\\u{:04x}", u32::from(c)).ok();
+            }
+            c => out.push(c),
+        }
+    }
+}
+
+/// The writing end, shared by all workers.
+pub struct AccessLog {
+    buffers: Mutex<Vec<Arc<Mutex<String>>>>,
+    pending: Mutex<bool>,
+    wake: Condvar,
+    asleep: AtomicBool,
+    dropped: AtomicU64,
+}
+
+impl AccessLog {
+    /// Starts the writing thread.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub fn start() -> std::io::Result<Arc<AccessLog>> {
+        let log = Arc::new(AccessLog {
+            buffers: Mutex::default(),
+            pending: Mutex::new(false),
+            wake: Condvar::new(),
+            asleep: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+        });
+        let writer = Arc::clone(&log);
+        std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || writer.write_for_ever())?;
+        Ok(log)
+    }
+
+    /// A buffer for one worker.
+    pub fn appender(self: &Arc<Self>) -> Appender {
+        let buffer = Arc::new(Mutex::new(String::new()));
+        self.lock_buffers().push(Arc::clone(&buffer));
+        Appender {
+            buffer,
+            log: Arc::clone(self),
+        }
+    }
+
+    /// Lines dropped so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    /// Writes what has gathered, now.
+    pub fn flush(&self) {
+        let buffers: Vec<_> = self.lock_buffers().clone();
+        for buffer in buffers {
+            let lines = std::mem::take(&mut *buffer.lock().unwrap_or_else(PoisonError::into_inner));
+            if !lines.is_empty() {
+                let mut out = std::io::stdout().lock();
+                out.write_all(lines.as_bytes())
+                    .and_then(|()| out.flush())
+                    .ok();
+            }
+        }
+    }
+
+    fn write_for_ever(&self) {
+        loop {
+            {
+                let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+                while !*pending {
+                    self.asleep.store(true, Relaxed);
+                    pending = self
+                        .wake
+                        .wait(pending)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+                *pending = false;
+                self.asleep.store(false, Relaxed);
+            }
+            self.gather();
+            self.flush();
+        }
+    }
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a thread of its own, which serves nobody"
+    )]
+    fn gather(&self) {
+        std::thread::sleep(GATHER);
+    }
+
+    fn notify(&self) {
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.wake.notify_one();
+    }
+
+    fn lock_buffers(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Mutex<String>>>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One worker's end.
+#[derive(Clone)]
+pub struct Appender {
+    buffer: Arc<Mutex<String>>,
+    log: Arc<AccessLog>,
+}
+
+impl Appender {
+    /// Adds a line.
+    pub fn append(&self, format: Format, line: &Line<'_>) {
+        let was_empty = {
+            let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+            if buffer.len() > BUFFER {
+                self.log.dropped.fetch_add(1, Relaxed);
+                return;
+            }
+            let was_empty = buffer.is_empty();
+            match format {
+                Format::Json => line.write_json(&mut buffer),
+                Format::Text => line.write_text(&mut buffer),
+                Format::Off => return,
+            }
+            was_empty
+        };
+        if was_empty {
+            self.log.notify();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+    use super::*;
+
+    fn line<'a>(path: &'a str, reason: Option<&'a str>) -> Line<'a> {
+        Line {
+            at: SystemTime::UNIX_EPOCH,
+            correlation_id: "id-1",
+            client: &"127.0.0.1",
+            method: "GET",
+            path,
+            route: Some("twilio"),
+            upstream: None,
+            status: 503,
+            source: "proxy",
+            reason,
+            attempts: 2,
+            took: Duration::from_micros(12_034),
+            bytes_in: 0,
+            bytes_out: 1234,
+            extra: &[("twilio_request_id", "RQ1")],
+        }
+    }
+
+    #[test]
+    fn a_json_line_is_one_object_whatever_the_path_holds() {
+        let mut out = String::new();
+        line("/a\"b\\c\u{1}d", Some("circuit_open")).write_json(&mut out);
+        assert!(out.ends_with("}\n") && out.matches('\n').count() == 1);
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(value["path"], "/a\"b\\c\u{1}d");
+        assert_eq!(value["status"], 503);
+        assert_eq!(value["duration_ms"], 12.034);
+        assert_eq!(value["upstream"], serde_json::Value::Null);
+        assert_eq!(value["reason"], "circuit_open");
+        assert_eq!(value["level"], "error");
+        assert_eq!(value["twilio_request_id"], "RQ1");
+    }
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        for value in [0, 7, 10, 1234, u64::MAX] {
+            let mut out = String::new();
+            push_number(&mut out, value);
+            assert_eq!(out, value.to_string());
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The handles that the hot path counts with: resolved once, when a route table is compiled.
+//!
+//! Counting is an atomic add, or a look into a handful of known label values. A value is always the
+//! configuration's or the program's own, never a client's.
+
+use crate::clock::Duration;
+use crate::telemetry::metrics::{Metrics, Source, method_label};
+use http::{Method, StatusCode};
+use metrics::{Counter, Histogram};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A counter per value of a label whose values are the program's own.
+#[derive(Default)]
+struct Family(Mutex<Vec<(FamilyKey, Counter)>>);
+
+/// Values of the program's own labels.
+type FamilyKey = (&'static str, &'static str, u16);
+
+impl Family {
+    fn add(&self, key: FamilyKey, make: impl FnOnce() -> Counter) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.iter().find(|(k, _)| *k == key) {
+            Some((_, counter)) => counter.increment(1),
+            None => {
+                let counter = make();
+                counter.increment(1);
+                known.push((key, counter));
+            }
+        }
+    }
+}
+
+/// The handles of one route.
+pub struct RouteMetrics {
+    metrics: Arc<Metrics>,
+    route: String,
+    upstream: String,
+    requests: Family,
+    refusals: Family,
+    duration: Histogram,
+    stub_answers: Counter,
+}
+
+impl RouteMetrics {
+    /// Handles for a route; `NONE` where there is no route or no upstream.
+    pub fn new(metrics: &Arc<Metrics>, route: &str, upstream: &str, has_stub: bool) -> Self {
+        let duration = metrics.histogram(
+            "trunkline_request_duration_seconds",
+            &[("route", route), ("upstream", upstream)],
+        );
+        let stub_answers = if has_stub {
+            metrics.counter("trunkline_stub_answers_total", &[("route", route)])
+        } else {
+            Counter::noop()
+        };
+        RouteMetrics {
+            metrics: Arc::clone(metrics),
+            route: route.to_owned(),
+            upstream: upstream.to_owned(),
+            requests: Family::default(),
+            refusals: Family::default(),
+            duration,
+            stub_answers,
+        }
+    }
+
+    /// One request answered.
+    pub fn answered(&self, method: &Method, status: StatusCode, source: Source, took: Duration) {
+        let method = method_label(method);
+        self.requests
+            .add((method, source.label(), status.as_u16()), || {
+                self.metrics.counter(
+                    "trunkline_requests_total",
+                    &[
+                        ("route", &self.route),
+                        ("upstream", &self.upstream),
+                        ("method", method),
+                        ("code", status.as_str()),
+                        ("source", source.label()),
+                    ],
+                )
+            });
+        self.duration.record(took.as_secs_f64());
+        if source == Source::Stub {
+            self.stub_answers.increment(1);
+        }
+    }
+
+    /// One request refused.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals
+            .add((reason, "", 0), || self.refusal_counter(reason));
+    }
+
+    /// Creates the series of a reason at 0, so that its first occurrence is an increase.
+    pub fn expect_refusals(&self, reasons: &[&'static str]) {
+        for reason in reasons {
+            self.refusal_counter(reason).increment(0);
+        }
+    }
+
+    fn refusal_counter(&self, reason: &'static str) -> Counter {
+        let labels = [("route", self.route.as_str()), ("reason", reason)];
+        self.metrics.counter("trunkline_refusals_total", &labels)
+    }
+}
+
+/// The handles of one upstream.
+pub struct UpstreamMetrics {
+    metrics: Arc<Metrics>,
+    upstream: String,
+    attempts: [Counter; 5],
+    duration: Histogram,
+    retries: Family,
+}
+
+impl UpstreamMetrics {
+    /// Handles for an upstream, with every outcome at 0.
+    pub fn new(metrics: &Arc<Metrics>, upstream: &str, outcomes: [&'static str; 5]) -> Self {
+        let attempts = outcomes.map(|outcome| {
+            let labels = [("upstream", upstream), ("outcome", outcome)];
+            let counter = metrics.counter("trunkline_upstream_attempts_total", &labels);
+            counter.increment(0);
+            counter
+        });
+        let duration = metrics.histogram(
+            "trunkline_upstream_attempt_duration_seconds",
+            &[("upstream", upstream)],
+        );
+        UpstreamMetrics {
+            metrics: Arc::clone(metrics),
+            upstream: upstream.to_owned(),
+            attempts,
+            duration,
+            retries: Family::default(),
+        }
+    }
+
+    /// One attempt ended; `outcome` counts in the order given to `new`.
+    pub fn attempted(&self, outcome: usize, took: Duration) {
+        if let Some(counter) = self.attempts.get(outcome) {
+            counter.increment(1);
+        }
+        self.duration.record(took.as_secs_f64());
+    }
+
+    /// A further attempt was made, for this reason.
+    pub fn retried(&self, reason: &'static str) {
+        self.count_retry("trunkline_retries_total", reason);
+    }
+
+    /// A failed attempt was not repeated, for this reason.
+    pub fn not_retried(&self, reason: &'static str) {
+        self.count_retry("trunkline_retries_skipped_total", reason);
+    }
+
+    fn count_retry(&self, name: &'static str, reason: &'static str) {
+        self.retries.add((name, reason, 0), || {
+            let labels = [("upstream", self.upstream.as_str()), ("reason", reason)];
+            self.metrics.counter(name, &labels)
+        });
+    }
+}
+
+/// The handles of one rate limit.
+pub struct LimitMetrics {
+    /// Requests let through.
+    pub allowed: Counter,
+    /// Requests refused.
+    pub limited: Counter,
+    /// Requests let through that an enforcing limit would have refused.
+    pub observed: Counter,
+}
+
+impl LimitMetrics {
+    /// Handles for a limit, at 0.
+    pub fn new(metrics: &Metrics, limit: &str) -> Self {
+        let decision = |decision| {
+            let labels = [("limit", limit), ("decision", decision)];
+            let counter = metrics.counter("trunkline_rate_limit_decisions_total", &labels);
+            counter.increment(0);
+            counter
+        };
+        LimitMetrics {
+            allowed: decision("allowed"),
+            limited: decision("limited"),
+            observed: decision("observed"),
+        }
+    }
+}

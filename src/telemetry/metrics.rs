@@ -1,0 +1,319 @@
+//! Every metric: its name, help and labels, and the handles that the hot path counts with.
+//!
+//! Handles are resolved once, when a route table is compiled; counting is an atomic add. Label
+//! values come from the configuration alone. Series of names that a reload took away are left out
+//! when the page is rendered, and go on from where they were if the name returns.
+
+use http::Method;
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Shown where a label's name does not apply: no configured name can be equal to it.
+pub const NONE: &str = "-";
+
+/// Upper bounds of the duration histograms, in seconds: a call takes its time.
+const BUCKETS: [f64; 17] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0,
+    60.0,
+];
+
+const METADATA: Metadata<'static> = Metadata::new("trunkline", Level::INFO, None);
+
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+use Kind::{Counter as C, Gauge as G, Histogram as H};
+
+/// Name, kind and help of every metric.
+const CATALOGUE: &[(&str, Kind, &str)] = &[
+    (
+        "circuit_breaker_state",
+        G,
+        "State of the circuit: 0 closed, 1 half-open, 2 open.",
+    ),
+    (
+        "circuit_breaker_failures_total",
+        C,
+        "Upstream attempts that counted as failures.",
+    ),
+    (
+        "circuit_breaker_opens_total",
+        C,
+        "Times the circuit opened.",
+    ),
+    (
+        "circuit_breaker_closes_total",
+        C,
+        "Times the circuit closed again.",
+    ),
+    (
+        "trunkline_requests_total",
+        C,
+        "Requests answered, by who answered: upstream, cache, stub or proxy.",
+    ),
+    (
+        "trunkline_request_duration_seconds",
+        H,
+        "From a request's arrival to the end of its answer.",
+    ),
+    (
+        "trunkline_upstream_attempts_total",
+        C,
+        "Attempts at an upstream, by how they ended.",
+    ),
+    (
+        "trunkline_upstream_attempt_duration_seconds",
+        H,
+        "From the start of an attempt to the end of its answer.",
+    ),
+    (
+        "trunkline_refusals_total",
+        C,
+        "Requests that were refused, by reason.",
+    ),
+    (
+        "trunkline_retries_total",
+        C,
+        "Attempts that repeated an earlier one, by the reason for it.",
+    ),
+    (
+        "trunkline_retries_skipped_total",
+        C,
+        "Failed attempts that were not repeated, by the reason for it.",
+    ),
+    (
+        "trunkline_rate_limit_decisions_total",
+        C,
+        "Decisions of a rate limit: allowed, limited, or observed where it only watches.",
+    ),
+    ("trunkline_in_flight", G, "Requests at an upstream now."),
+    (
+        "trunkline_queue_length",
+        G,
+        "Requests waiting for room at an upstream now.",
+    ),
+    ("trunkline_stub_answers_total", C, "Canned answers given."),
+    (
+        "trunkline_duplicate_guard_total",
+        C,
+        "What the duplicate guard did with creating requests.",
+    ),
+    (
+        "trunkline_twilio_concurrent_requests",
+        G,
+        "Concurrent requests that Twilio last reported for the account.",
+    ),
+    (
+        "trunkline_upstream_concurrency_blocked_total",
+        C,
+        "Creating requests that the vendor took but did not start for want of concurrency.",
+    ),
+    (
+        "trunkline_config_reloads_total",
+        C,
+        "Reloads of the configuration, by result.",
+    ),
+    (
+        "trunkline_config_last_reload_success_timestamp_seconds",
+        G,
+        "When the running configuration was loaded.",
+    ),
+    ("trunkline_connections", G, "Open client connections."),
+    (
+        "trunkline_malformed_requests_total",
+        C,
+        "Requests that the HTTP parser answered itself, by status.",
+    ),
+    (
+        "trunkline_access_log_dropped_total",
+        C,
+        "Access log lines dropped because the log was not read.",
+    ),
+    ("trunkline_build_info", G, "The running version; always 1."),
+];
+
+/// Who answered a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The upstream.
+    Upstream,
+    /// A stub.
+    Stub,
+    /// The proxy itself: a refusal.
+    Proxy,
+}
+
+impl Source {
+    /// The value of the `source` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Source::Upstream => "upstream",
+            Source::Stub => "stub",
+            Source::Proxy => "proxy",
+        }
+    }
+}
+
+/// The value of the `method` label: unknown methods are `OTHER`.
+pub fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "OTHER",
+    }
+}
+
+/// All metrics of the process.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    /// Open client connections.
+    pub connections: AtomicU64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// An empty set with every metric described.
+    pub fn new() -> Self {
+        let builder = match PrometheusBuilder::new().set_buckets(&BUCKETS) {
+            Ok(builder) => builder,
+            Err(_) => PrometheusBuilder::new(),
+        };
+        let recorder = builder.build_recorder();
+        for (name, kind, help) in CATALOGUE {
+            let (name, unit) = ((*name).into(), None::<Unit>);
+            match kind {
+                C => recorder.describe_counter(name, unit, (*help).into()),
+                G => recorder.describe_gauge(name, unit, (*help).into()),
+                H => recorder.describe_histogram(name, unit, (*help).into()),
+            }
+        }
+        let handle = recorder.handle();
+        Metrics {
+            recorder,
+            handle,
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// A counter.
+    pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+        self.recorder
+            .register_counter(&key(name, labels), &METADATA)
+    }
+
+    /// A gauge.
+    pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+        self.recorder.register_gauge(&key(name, labels), &METADATA)
+    }
+
+    /// A histogram of seconds.
+    pub fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
+        self.recorder
+            .register_histogram(&key(name, labels), &METADATA)
+    }
+
+    /// Folds the samples taken since the last call; without it they pile up. Once a second.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// The Prometheus text page, without the series whose names are `gone`.
+    pub fn render(&self, gone: &dyn Fn(&str, &str) -> bool) -> String {
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "a count of connections is far below 2^52"
+        )]
+        self.gauge("trunkline_connections", &[])
+            .set(self.connections.load(Relaxed) as f64);
+        let page = self.handle.render();
+        let mut out = String::with_capacity(page.len());
+        for line in page.lines() {
+            if line.starts_with('#') || !names_one_of(line, gone) {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+        out
+    }
+}
+
+/// Whether a sample line carries a label for which `gone` holds.
+fn names_one_of(line: &str, gone: &dyn Fn(&str, &str) -> bool) -> bool {
+    let Some((_, rest)) = line.split_once('{') else {
+        return false;
+    };
+    let labels = rest.split_once('}').map_or(rest, |(labels, _)| labels);
+    labels
+        .split("\",")
+        .filter_map(|pair| pair.split_once("=\""))
+        .any(|(name, value)| gone(name, value.trim_end_matches('"')))
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+    let labels: Vec<Label> = labels
+        .iter()
+        .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+        .collect();
+    Key::from_parts(name, labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::handles::RouteMetrics;
+    use http::StatusCode;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn series_of_names_that_are_gone_are_left_out() {
+        let metrics = Arc::new(Metrics::new());
+        for route in ["kept", "gone"] {
+            RouteMetrics::new(&metrics, route, "u", false).answered(
+                &Method::GET,
+                StatusCode::OK,
+                Source::Upstream,
+                Duration::from_millis(3),
+            );
+        }
+        let page = metrics.render(&|label, value| label == "route" && value == "gone");
+        assert!(page.contains("route=\"kept\""));
+        assert!(!page.contains("gone"));
+    }
+
+    #[test]
+    fn upkeep_folds_the_samples_so_that_memory_does_not_grow_with_traffic() {
+        let metrics = Arc::new(Metrics::new());
+        let route = RouteMetrics::new(&metrics, "r", "u", false);
+        for _ in 0..10_000 {
+            route.answered(
+                &Method::GET,
+                StatusCode::OK,
+                Source::Upstream,
+                Duration::ZERO,
+            );
+        }
+        metrics.upkeep();
+        assert!(
+            metrics
+                .render(&|_, _| false)
+                .contains("_count{route=\"r\",upstream=\"u\"} 10000")
+        );
+    }
+}

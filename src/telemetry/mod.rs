@@ -1,0 +1,8 @@
+//! What can be seen from outside: metrics, the access log, the process's own log.
+//!
+//! Counts and writes what it is told; decides nothing and never waits.
+
+pub mod access;
+pub mod handles;
+pub mod logging;
+pub mod metrics;

@@ -1,0 +1,153 @@
+//! The body of an upstream's answer on its way to the client: passed through chunk by chunk.
+//!
+//! Polling it drives its connection. When it ends cleanly, with the request sent in full, the
+//! connection goes back to its pool; in every other case it is closed. An error is always passed
+//! on as an error: a truncated body must never look complete.
+
+use crate::clock::{self, Duration, Instant};
+use crate::upstream::error::UpstreamError;
+use crate::upstream::pool::{Connection, Pool};
+use crate::upstream::request_body::Progress;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::time::Sleep;
+
+/// An answer's body and the connection it comes on.
+pub struct UpstreamBody {
+    incoming: Incoming,
+    connection: Option<Connection>,
+    pool: Arc<Pool>,
+    upload: Option<Arc<Progress>>,
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When the wait for the next chunk began.
+    waiting_since: Option<Instant>,
+}
+
+impl UpstreamBody {
+    /// The body behind `incoming`, coming on `connection`.
+    pub fn new(
+        incoming: Incoming,
+        connection: Connection,
+        pool: Arc<Pool>,
+        upload: Option<Arc<Progress>>,
+        idle: Duration,
+    ) -> Self {
+        let mut body = UpstreamBody {
+            incoming,
+            connection: Some(connection),
+            pool,
+            upload,
+            idle,
+            timer: None,
+            waiting_since: None,
+        };
+        if body.incoming.is_end_stream() {
+            body.release();
+        }
+        body
+    }
+
+    /// Takes the connection out, for a tunnel.
+    pub fn take_connection(&mut self) -> Option<Connection> {
+        self.connection.take()
+    }
+
+    /// Drives the connection, then asks for a chunk again.
+    ///
+    /// The chunk is asked for first and last: the first asking tells the connection that there is
+    /// room, the last takes what driving it has brought.
+    fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Poll::Ready(chunk) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            return Poll::Ready(chunk);
+        }
+        if let Some(connection) = &mut self.connection
+            && connection.drive(cx).is_ready()
+        {
+            self.connection = None;
+        }
+        Pin::new(&mut self.incoming).poll_frame(cx)
+    }
+
+    /// Gives the connection back if both directions are complete, and closes it otherwise.
+    fn release(&mut self) {
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        if self.upload.as_ref().is_some_and(|upload| !upload.ended()) {
+            return;
+        }
+        if !connection.sender.is_ready() {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            if connection.drive(&mut cx).is_ready() || !connection.sender.is_ready() {
+                return;
+            }
+        }
+        self.pool.put(connection);
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<UpstreamError> {
+        let since = *self.waiting_since.get_or_insert_with(clock::now);
+        let due = (since + self.idle).into();
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                if timer.deadline() != due {
+                    timer.as_mut().reset(due);
+                }
+                timer
+            }
+            None => self.timer.insert(Box::pin(tokio::time::sleep_until(due))),
+        };
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(UpstreamError::IdleTimeout { after: self.idle })
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        match self.poll_chunk(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.waiting_since = None;
+                if self.incoming.is_end_stream() {
+                    self.release();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.release();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(e))) => {
+                self.connection = None;
+                Poll::Ready(Some(Err(UpstreamError::Reset { why: e.to_string() })))
+            }
+            Poll::Pending => {
+                let error = ready!(self.poll_idle(cx));
+                self.connection = None;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,0 +1,263 @@
+//! One attempt: a connection, one request on it, and the head of the answer.
+//!
+//! Uses a warm connection where the caller allows its age, replaces one that turned out to be
+//! closed before a byte of the request left (which is no retry: nothing was sent), and says of
+//! every failure whether the upstream may have seen the request.
+
+use crate::clock::{self, Duration, Instant};
+use crate::upstream::body::UpstreamBody;
+use crate::upstream::connect::connect;
+use crate::upstream::error::{SendError, UpstreamError};
+use crate::upstream::pool::{Connection, Pool};
+use crate::upstream::request_body::{Progress, RequestBody};
+use crate::upstream::resolve::Resolver;
+use crate::upstream::target::Endpoint;
+use crate::upstream::tls::Tls;
+use http::{Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+/// What a sender needs to know of an upstream.
+pub struct Link<'a> {
+    /// Where to.
+    pub endpoint: &'a Arc<Endpoint>,
+    /// How TLS is spoken.
+    pub tls: &'a Tls,
+    /// This worker's connections.
+    pub pool: &'a Arc<Pool>,
+    /// Names to addresses.
+    pub resolver: &'a Resolver,
+}
+
+/// The waits of one attempt.
+#[derive(Debug, Clone, Copy)]
+pub struct Waits {
+    /// Names, TCP and TLS together.
+    pub connect: Duration,
+    /// From the end of the request to the head of the answer.
+    pub first_byte: Duration,
+    /// Between two chunks of the answer's body.
+    pub idle: Duration,
+    /// Between two chunks of the request's body.
+    pub upload_idle: Duration,
+    /// From arrival to the head of the answer, over all attempts.
+    pub total: Duration,
+    /// When `total` is over.
+    pub deadline: Instant,
+    /// The longest a reused connection may have been idle.
+    pub max_idle: Duration,
+}
+
+/// Sends `request` and waits for the head of its answer.
+///
+/// # Errors
+/// What failed, and whether any byte of the request left.
+pub async fn send(
+    link: &Link<'_>,
+    mut request: Request<RequestBody>,
+    waits: &Waits,
+) -> Result<Response<UpstreamBody>, SendError> {
+    let upload = request.body().progress();
+    loop {
+        let mut connection = match link.pool.take(link.endpoint, waits.max_idle) {
+            Some(warm) => warm,
+            None => fresh(link, waits).await?,
+        };
+        let before = connection.written();
+        match exchange(&mut connection, request, upload.as_deref(), waits).await {
+            Ok(answer) => return receive(link, connection, answer, upload, waits),
+            Err(Lost {
+                unsent: Some(again),
+                ..
+            }) if connection.reused() => request = again,
+            Err(lost) => {
+                let sent = connection.written() != before;
+                return Err(SendError {
+                    error: blame(lost.error, upload.as_deref()),
+                    sent,
+                });
+            }
+        }
+    }
+}
+
+async fn fresh(link: &Link<'_>, waits: &Waits) -> Result<Connection, SendError> {
+    let left = waits.deadline.saturating_duration_since(clock::now());
+    let within = waits.connect.min(left);
+    connect(link.endpoint, link.tls, link.resolver, within)
+        .await
+        .map_err(SendError::unsent)
+}
+
+/// A failure that the client's own broken body caused is the client's.
+fn blame(error: UpstreamError, upload: Option<&Progress>) -> UpstreamError {
+    match upload {
+        Some(upload) if upload.failed() => UpstreamError::ClientBody {
+            why: error.to_string(),
+        },
+        _ => error,
+    }
+}
+
+struct Lost {
+    error: UpstreamError,
+    /// The request itself, where it provably never left.
+    unsent: Option<Request<RequestBody>>,
+}
+
+impl Lost {
+    fn new(error: UpstreamError) -> Self {
+        Lost {
+            error,
+            unsent: None,
+        }
+    }
+}
+
+/// Drives one request and answer on a connection, in this task alone.
+async fn exchange(
+    connection: &mut Connection,
+    request: Request<RequestBody>,
+    upload: Option<&Progress>,
+    waits: &Waits,
+) -> Result<Response<Incoming>, Lost> {
+    let mut answer = pin!(connection.sender.try_send_request(request));
+    let mut patience = Patience::new(upload, waits);
+    let mut timer = pin!(tokio::time::sleep_until(patience.due.into()));
+    std::future::poll_fn(|cx| {
+        let over = connection.drive(cx);
+        // The answer can only move when the connection is driven, so it needs no waker of its own.
+        let mut quiet = Context::from_waker(Waker::noop());
+        if let Poll::Ready(answer) = answer.as_mut().poll(&mut quiet) {
+            return Poll::Ready(answer.map_err(|mut e| Lost {
+                unsent: e.take_message(),
+                error: receive_error(&e.into_error()),
+            }));
+        }
+        if over.is_ready() {
+            let why = "it was closed before an answer".to_owned();
+            return Poll::Ready(Err(Lost::new(UpstreamError::Reset { why })));
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            match patience.out() {
+                Some(error) => return Poll::Ready(Err(Lost::new(error))),
+                None => timer.as_mut().reset(patience.due.into()),
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// How long to wait for the head of an answer: `first_byte` counts from the last byte sent.
+struct Patience<'a> {
+    upload: Option<&'a Progress>,
+    seen: u64,
+    waits: Waits,
+    due: Instant,
+}
+
+impl<'a> Patience<'a> {
+    fn new(upload: Option<&'a Progress>, waits: &Waits) -> Self {
+        let step = match upload {
+            None => waits.first_byte,
+            Some(_) => waits.first_byte.min(waits.upload_idle),
+        };
+        let due = (clock::now() + step).min(waits.deadline);
+        Patience {
+            upload,
+            seen: 0,
+            waits: *waits,
+            due,
+        }
+    }
+
+    /// Called when `due` has come: the error, or `None` with a later `due`.
+    fn out(&mut self) -> Option<UpstreamError> {
+        let now = clock::now();
+        if now >= self.waits.deadline {
+            return Some(UpstreamError::TotalTimeout {
+                after: self.waits.total,
+            });
+        }
+        let Some(upload) = self.upload else {
+            return Some(UpstreamError::FirstByteTimeout {
+                after: self.waits.first_byte,
+            });
+        };
+        let due = match upload.ended_at() {
+            Some(ended) => ended + self.waits.first_byte,
+            None if upload.bytes() != self.seen => now + self.waits.upload_idle,
+            None => {
+                let why = format!("no byte of it came for {:?}", self.waits.upload_idle);
+                return Some(UpstreamError::ClientBody { why });
+            }
+        };
+        if due <= now {
+            return Some(UpstreamError::FirstByteTimeout {
+                after: self.waits.first_byte,
+            });
+        }
+        self.seen = upload.bytes();
+        self.due = due.min(self.waits.deadline);
+        None
+    }
+}
+
+/// The answer, unless its framing can be read in two ways: then the connection goes with it.
+fn receive(
+    link: &Link<'_>,
+    connection: Connection,
+    answer: Response<Incoming>,
+    upload: Option<Arc<Progress>>,
+    waits: &Waits,
+) -> Result<Response<UpstreamBody>, SendError> {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(SendError {
+            error: UpstreamError::BadUpgrade,
+            sent: true,
+        });
+    }
+    if let Some(why) = ambiguous(&answer) {
+        let why = why.to_owned();
+        return Err(SendError {
+            error: UpstreamError::Malformed { why },
+            sent: true,
+        });
+    }
+    let (head, incoming) = answer.into_parts();
+    let pool = Arc::clone(link.pool);
+    let body = UpstreamBody::new(incoming, connection, pool, upload, waits.idle);
+    Ok(Response::from_parts(head, body))
+}
+
+/// RFC 9112 6.3: more than one way to find the end of a message is no message.
+fn ambiguous<B>(answer: &Response<B>) -> Option<&'static str> {
+    let fields = answer.headers();
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    match codings.next() {
+        Some(_) if codings.next().is_some() => Some("it repeats Transfer-Encoding"),
+        Some(_) if fields.contains_key(header::CONTENT_LENGTH) => {
+            Some("it has both Transfer-Encoding and Content-Length")
+        }
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+            Some("its Transfer-Encoding is not chunked alone")
+        }
+        _ => None,
+    }
+}
+
+fn receive_error(e: &hyper::Error) -> UpstreamError {
+    let why = match std::error::Error::source(e) {
+        Some(source) => format!("{e}: {source}"),
+        None => e.to_string(),
+    };
+    if e.is_parse() {
+        UpstreamError::Malformed { why }
+    } else {
+        UpstreamError::Reset { why }
+    }
+}
