@@ -1,0 +1,188 @@
+//! From what the operator wrote to what runs: the one place that sees both.
+//!
+//! Decides what a missing key means, whether keys agree with each other and whether names lead
+//! somewhere. It tells every problem at once, those of reading included, and never repairs one: a
+//! plan comes out whole or not at all. It opens the files that the configuration names, so that a
+//! bad one is found here and not by a request, and no socket. Called at start, by a reload, and by
+//! the verbs that only look.
+
+mod breakers;
+mod callers;
+mod limits;
+mod notes;
+mod process;
+mod route;
+mod rules;
+mod stubs;
+#[cfg(test)]
+mod tests;
+mod upstreams;
+mod warnings;
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+
+use crate::config::schema::{Environment, LogFormat};
+use crate::config::{self, At, Env, Problem, Problems, Source};
+use crate::routes::index::Matcher;
+use crate::routes::plan::Plan;
+use crate::telemetry::access::Format;
+
+use notes::Notes;
+
+pub use limits::in_words;
+
+/// Reads a file and compiles it.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file.
+pub fn load(path: &Path, env: Env<'_>) -> Result<Plan, Problems> {
+    join(config::survey(path, env))
+}
+
+/// Compiles a text as if it were the file of that name.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the text.
+pub fn parse(name: &str, text: &str, env: Env<'_>) -> Result<Plan, Problems> {
+    join(config::survey_text(name, text, env))
+}
+
+/// Compiles what was read without a problem.
+///
+/// # Errors
+/// Everything about it that does not fit together, in the order of the file.
+pub fn compile(source: &Source) -> Result<Plan, Problems> {
+    let (plan, problems) = draft(source, &Problems::default());
+    let problems: Problems = problems.into_iter().collect();
+    if problems.is_empty() {
+        Ok(plan)
+    } else {
+        Err(problems)
+    }
+}
+
+fn join((source, problems): (Option<Source>, Problems)) -> Result<Plan, Problems> {
+    let Some(source) = source else {
+        return Err(problems);
+    };
+    let (plan, later) = draft(&source, &problems);
+    let problems = problems.and_later(later);
+    if problems.is_empty() {
+        Ok(plan)
+    } else {
+        Err(problems)
+    }
+}
+
+/// The plan, fit to run only where there are no problems, neither `earlier` ones nor those returned.
+fn draft(source: &Source, earlier: &Problems) -> (Plan, Vec<Problem>) {
+    let config = &source.config;
+    let mut notes = Notes::new(source, earlier);
+    let process = process::compile(&mut notes);
+    let limits = limits::compile(&mut notes);
+    let breakers = breakers::named(&mut notes);
+    let upstreams = upstreams::compile(&mut notes);
+    let (rules, routes) = route::compile(&mut notes, &process, &upstreams);
+    let clients = callers::clients(&mut notes, &rules);
+    let correlation = callers::correlation(&mut notes);
+    let stubs_enabled = config.stubs.enabled.is_none_or(|flag| flag.get());
+    gate(&mut notes, stubs_enabled);
+    let mut plan = Plan {
+        file: source.file.clone(),
+        hash: hash(source),
+        environment: environment_name(environment(source)),
+        process,
+        clients,
+        correlation,
+        stubs_enabled,
+        access_log: access_log(config.access_log.format),
+        limits,
+        breakers,
+        upstreams,
+        routes,
+        matcher: Arc::new(Matcher::build(rules)),
+        warnings: Vec::new(),
+    };
+    if notes.is_sound() && earlier.is_empty() {
+        warnings::look(&plan, &mut notes);
+    }
+    let (problems, warnings) = notes.finish();
+    plan.warnings = warnings;
+    (plan, problems)
+}
+
+fn environment(source: &Source) -> Environment {
+    source
+        .config
+        .environment
+        .unwrap_or(Environment::Development)
+}
+
+fn environment_name(environment: Environment) -> &'static str {
+    match environment {
+        Environment::Development => "development",
+        Environment::Staging => "staging",
+        Environment::Production => "production",
+    }
+}
+
+fn access_log(format: Option<LogFormat>) -> Format {
+    match format {
+        Some(LogFormat::Json) => Format::Json,
+        Some(LogFormat::Text) => Format::Text,
+        Some(LogFormat::Off) => Format::Off,
+        None if std::io::stdout().is_terminal() => Format::Text,
+        None => Format::Json,
+    }
+}
+
+/// Canned answers are refused where real ones are expected.
+fn gate(notes: &mut Notes<'_>, enabled: bool) {
+    let stubs = &notes.config().stubs;
+    let environment = environment(notes.source());
+    let refused = match &stubs.refuse_in {
+        Some(list) => list.contains(&environment),
+        None => environment == Environment::Production,
+    };
+    if !enabled || !refused {
+        return;
+    }
+    let at = match stubs.enabled {
+        Some(_) => At::root().key("stubs").key("enabled"),
+        None => At::root().key("environment"),
+    };
+    let switch = notes
+        .variable(&at)
+        .filter(|_| stubs.enabled.is_some())
+        .map_or("`stubs.enabled: false`".to_owned(), |name| {
+            format!("{name}=false")
+        });
+    let name = environment_name(environment);
+    notes.problem(
+        &at,
+        format!("stubs are enabled in {name}: canned answers would stand in for real ones"),
+        format!("set {switch}, or `stubs.refuse_in: []` if that is meant"),
+    );
+}
+
+/// The first 64 bits of a SHA-256 over the text and all that came of it, variables included.
+fn hash(source: &Source) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(source.text.as_bytes());
+    context.update(format!("{:?}", source.config).as_bytes());
+    let digest = context.finish();
+    digest
+        .as_ref()
+        .iter()
+        .take(8)
+        .fold(String::with_capacity(16), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}

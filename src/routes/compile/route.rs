@@ -1,0 +1,232 @@
+//! The routes: what each matches, where it leads, and under which policies.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::config::At;
+use crate::config::schema::Route;
+use crate::profile::Profile;
+use crate::routes::pattern::{PathPattern, Rewrite, Slot};
+use crate::routes::plan::{Process, RoutePlan, Timeouts, UpstreamPlan};
+use crate::routes::rule::Rule;
+
+use super::notes::Notes;
+use super::{breakers, rules, stubs, upstreams};
+
+/// Rules and routes of the file, in its order and under one index.
+pub(super) fn compile(
+    notes: &mut Notes<'_>,
+    process: &Process,
+    upstreams: &[UpstreamPlan],
+) -> (Vec<Rule>, Vec<RoutePlan>) {
+    let written = &notes.config().routes;
+    if written.is_empty() {
+        let at = At::root().key("routes");
+        notes.problem(
+            &at,
+            "there are no routes, so that nothing could ever be answered",
+            "add one",
+        );
+    }
+    let lines = notes.lines("routes", written.len());
+    let mut taken = HashSet::new();
+    let each = written.iter().zip(lines).enumerate();
+    each.map(|(index, (route, line))| {
+        let at = At::root().key("routes").index(index);
+        check_name(notes, &at, route, &mut taken);
+        let rule = rules::rule(notes, &at.key("match"), &route.r#match, process);
+        let draft = Draft {
+            at,
+            route,
+            upstreams,
+        };
+        let plan = draft.plan(notes, &rule, line);
+        (rule, plan)
+    })
+    .unzip()
+}
+
+fn check_name<'s>(notes: &mut Notes<'s>, at: &At, route: &'s Route, taken: &mut HashSet<&'s str>) {
+    let Some(name) = &route.name else {
+        let hint = "add `name: ...`: metrics, logs and answers call it that";
+        return notes.absent(at, "name", "this route has no name", hint);
+    };
+    notes.check_name(&at.key("name"), name);
+    if !taken.insert(name) {
+        let what = format!("another route is called `{name}` already");
+        notes.problem(&at.key("name"), what, "give each route a name of its own");
+    }
+}
+
+/// One route on its way to its plan.
+struct Draft<'a> {
+    at: At,
+    route: &'a Route,
+    upstreams: &'a [UpstreamPlan],
+}
+
+impl Draft<'_> {
+    fn plan(&self, notes: &mut Notes<'_>, rule: &Rule, line: usize) -> RoutePlan {
+        let route = self.route;
+        let index = self.upstream(notes);
+        let upstream = index.and_then(|index| self.upstreams.get(index));
+        let profile = route.profile.map(upstreams::profile);
+        let profile = profile.unwrap_or(upstream.map_or(Profile::Generic, |u| u.profile));
+        let stub = route.stub.as_ref();
+        RoutePlan {
+            name: route
+                .name
+                .as_ref()
+                .map_or("", |name| name.as_str())
+                .to_owned(),
+            line,
+            upstream: index,
+            rewrite: self.rewrite(notes, rule),
+            host_param: upstream.and_then(|upstream| self.host_param(notes, upstream, rule)),
+            restricted: restricted(upstream, profile, rule),
+            limits: self.limits(notes),
+            breaker: self.breaker(notes),
+            stub: stub
+                .and_then(|stub| stubs::compile(notes, &self.at.key("stub"), stub))
+                .map(Arc::new),
+            profile,
+            timeouts: self.timeouts(notes),
+        }
+    }
+
+    fn timeouts(&self, notes: &mut Notes<'_>) -> Timeouts {
+        let config = notes.config();
+        let own = &self.route.timeouts;
+        breakers::check_timeouts(notes, &self.at.key("timeouts"), own);
+        let name = self.route.upstream.as_deref();
+        let upstream = name.and_then(|name| config.upstreams.get(name));
+        match upstream {
+            Some(upstream) => {
+                breakers::timeouts(&[own, &upstream.timeouts, &config.defaults.timeouts])
+            }
+            None => breakers::timeouts(&[own, &config.defaults.timeouts]),
+        }
+    }
+
+    fn upstream(&self, notes: &mut Notes<'_>) -> Option<usize> {
+        let Some(wanted) = &self.route.upstream else {
+            if self.route.stub.is_none() {
+                let what = "this route has neither an upstream nor a stub";
+                let hint = "add `upstream: ...` or `stub: { ... }`";
+                if !notes.is_unread(&self.at.key("stub")) {
+                    notes.absent(&self.at, "upstream", what, hint);
+                }
+            }
+            return None;
+        };
+        let known = self.upstreams.iter().map(|upstream| upstream.name.as_str());
+        notes.resolve(&self.at.key("upstream"), wanted, "upstreams", known)
+    }
+
+    fn rewrite(&self, notes: &mut Notes<'_>, rule: &Rule) -> Option<Rewrite> {
+        let written = self.route.rewrite.as_ref()?;
+        let at = self.at.key("rewrite");
+        if self.route.upstream.is_none() {
+            notes.problem(
+                &at,
+                "a rewrite has no effect without an upstream",
+                "remove it",
+            );
+        }
+        if self.route.r#match.path.is_none() {
+            let hint = "add `match: { path: \"/{*rest}\" }`";
+            notes.problem(&at, "a rewrite needs the path that it rewrites", hint);
+            return None;
+        }
+        let path = rule.path.as_ref()?;
+        let known: Vec<&str> = PathPattern::params(path).collect();
+        rules::parsed(notes, &at, Rewrite::parse(written, &known))
+    }
+
+    /// Where the parameter that leads the upstream's host is found in a request.
+    fn host_param(
+        &self,
+        notes: &mut Notes<'_>,
+        upstream: &UpstreamPlan,
+        rule: &Rule,
+    ) -> Option<Slot> {
+        let name = upstream.target.parameter()?;
+        let slot = rule.slot(name);
+        let written = &self.route.r#match;
+        let unread = written.path.is_some() != rule.path.is_some()
+            || written.host.is_some() != rule.host.is_some();
+        if slot.is_none() && !unread {
+            notes.problem(
+                &self.at.key("match"),
+                format!(
+                    "{} is at a host led by `{{{name}}}`, which this route does not have",
+                    upstream.name
+                ),
+                format!("put `{{{name}}}` into its path or in front of its host"),
+            );
+        }
+        slot
+    }
+
+    fn limits(&self, notes: &mut Notes<'_>) -> Vec<usize> {
+        let wanted = self.route.rate_limit.as_deref().unwrap_or_default();
+        let known: Vec<&str> = notes.config().rate_limits.names().collect();
+        let mut limits = Vec::with_capacity(wanted.len());
+        for (index, name) in wanted.iter().enumerate() {
+            let found = known.iter().position(|known| *known == name.as_str());
+            match found {
+                Some(limit) if !limits.contains(&limit) => limits.push(limit),
+                Some(_) => {
+                    let what = format!("the limit {name} is named twice");
+                    notes.problem(&self.limit_at(notes, index), what, "remove one of the two");
+                }
+                None => {
+                    let at = self.limit_at(notes, index);
+                    notes.resolve(&at, name, "rate_limits", known.iter().copied());
+                }
+            }
+        }
+        limits
+    }
+
+    /// The place of a limit's name: that of the key where it is the only one and no list.
+    fn limit_at(&self, notes: &Notes<'_>, index: usize) -> At {
+        let key = self.at.key("rate_limit");
+        if notes.source().is_list(&key) {
+            key.index(index)
+        } else {
+            key
+        }
+    }
+
+    fn breaker(&self, notes: &mut Notes<'_>) -> Option<usize> {
+        let wanted = self.route.breaker.as_ref()?;
+        let at = self.at.key("breaker");
+        if self.route.upstream.is_none() {
+            notes.problem(
+                &at,
+                "a breaker has no effect without an upstream",
+                "remove it",
+            );
+        }
+        let known: Vec<&str> = notes.config().breakers.names().collect();
+        notes.resolve(&at, wanted, "breakers", known.into_iter())
+    }
+}
+
+/// The parameters whose values are a closed list, whether or not a URL uses them.
+fn restricted(
+    upstream: Option<&UpstreamPlan>,
+    profile: Profile,
+    rule: &Rule,
+) -> Vec<(Slot, String)> {
+    let closed = |name: &str| match upstream {
+        Some(upstream) => {
+            upstream.profile.restricts(name)
+                || upstream.allow.iter().any(|(known, _)| known == name)
+        }
+        None => profile.restricts(name),
+    };
+    let params = rule.params().filter(|(name, _)| closed(name));
+    params.map(|(name, slot)| (slot, name.to_owned())).collect()
+}

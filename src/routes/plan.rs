@@ -1,0 +1,259 @@
+//! What the configuration means, checked and complete, before anything is running.
+//!
+//! A plan holds values only: no state, no sockets, no handles. `check`, `explain` and `routes` stop
+//! here; a start or a reload installs the plan into a [`super::table::Table`]. Built by
+//! [`super::compile`] alone.
+
+use crate::clock::Duration;
+use crate::policy::breaker::BreakerSettings;
+use crate::policy::identity::Clients;
+use crate::policy::rate_limit::LimitSettings;
+use crate::profile::Profile;
+use crate::routes::index::Matcher;
+use crate::routes::pattern::{Rewrite, Slot};
+use crate::stub::Stub;
+use crate::telemetry::access;
+use crate::upstream::target::Target;
+use crate::upstream::tls::Tls;
+use http::HeaderName;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The whole configuration.
+pub struct Plan {
+    /// The file it was read from.
+    pub file: String,
+    /// A hash of the file's text and of the variables it used, in hex: two plans that differ, differ here.
+    pub hash: String,
+    /// development, staging or production.
+    pub environment: &'static str,
+    /// What is bound once, at start.
+    pub process: Process,
+    /// Who is calling.
+    pub clients: Clients,
+    /// How exchanges are told apart.
+    pub correlation: Correlation,
+    /// Whether stubs answer.
+    pub stubs_enabled: bool,
+    /// How the access log is written.
+    pub access_log: access::Format,
+    /// The limits, in file order.
+    pub limits: Vec<LimitPlan>,
+    /// The breakers that `breakers:` names.
+    pub breakers: Vec<BreakerPlan>,
+    /// The upstreams, in file order.
+    pub upstreams: Vec<UpstreamPlan>,
+    /// The routes, in file order: the order of the matcher's rules.
+    pub routes: Vec<RoutePlan>,
+    /// Finds a route.
+    pub matcher: Arc<Matcher>,
+    /// What is allowed but risky, as `file:line:column: what (hint)`.
+    pub warnings: Vec<String>,
+}
+
+/// What a reload cannot change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Where requests come in; the index is the matcher's listener number.
+    pub listeners: Vec<Listener>,
+    /// Where the operator looks.
+    pub admin: Admin,
+    /// Where Prometheus looks, if apart.
+    pub metrics: Option<SocketAddr>,
+    /// Workers; `None` is one per core.
+    pub threads: Option<usize>,
+    /// How a stop goes.
+    pub drain: Drain,
+}
+
+/// One address that takes requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its waits.
+    pub timeouts: ListenerTimeouts,
+    /// Its bounds.
+    pub limits: ListenerLimits,
+}
+
+/// How long a listener waits for its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerTimeouts {
+    /// For the first byte of a new connection.
+    pub first_byte: Duration,
+    /// For a complete head, from its first byte.
+    pub head: Duration,
+    /// For the next byte of a request's body.
+    pub body_idle: Duration,
+    /// For the next request on a connection.
+    pub keep_alive: Duration,
+    /// For a client to read what it asked for.
+    pub write_stall: Duration,
+}
+
+/// How much a listener takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Bytes of a head.
+    pub head: usize,
+    /// Fields of a head.
+    pub fields: usize,
+    /// Bytes of a target.
+    pub target: usize,
+    /// Streams at once on an HTTP/2 connection.
+    pub h2_streams: u32,
+}
+
+/// The operator's listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The file with the token that writes need; read at every write, so that it can be rotated.
+    pub token_file: Option<std::path::PathBuf>,
+    /// Whether writes are refused altogether.
+    pub read_only: bool,
+}
+
+/// How a stop goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// The longest a stop takes.
+    pub grace: Duration,
+    /// Accepting ends when nothing new came for this long.
+    pub quiet: Duration,
+}
+
+/// How exchanges are told apart.
+#[derive(Debug, Clone)]
+pub struct Correlation {
+    /// The field that carries the id.
+    pub header: HeaderName,
+    /// Whose ids are taken over.
+    pub accept: Accept,
+}
+
+/// Whose correlation ids are taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accept {
+    /// Any client's.
+    Anyone,
+    /// Those that come through a trusted proxy.
+    TrustedProxies,
+    /// Nobody's: every id is ours.
+    Nobody,
+}
+
+/// One rate limit.
+pub struct LimitPlan {
+    /// Its name.
+    pub name: String,
+    /// What it allows.
+    pub settings: LimitSettings,
+    /// What it allows, in words: `10 a minute`.
+    pub words: String,
+    /// Which setting changes it: `RATE_LIMIT_PER_MINUTE or proxy.yaml:34`.
+    pub set_by: String,
+}
+
+/// One named breaker.
+pub struct BreakerPlan {
+    /// Its name.
+    pub name: String,
+    /// When it opens and closes.
+    pub settings: BreakerSettings,
+    /// Which setting changes it.
+    pub set_by: String,
+}
+
+/// One upstream.
+pub struct UpstreamPlan {
+    /// Its name.
+    pub name: String,
+    /// Its URL as configured, with parameters in braces.
+    pub url: String,
+    /// What its answers mean.
+    pub profile: Profile,
+    /// Where it is.
+    pub target: Target,
+    /// How TLS is spoken to it; shared with the running table.
+    pub tls: Arc<Tls>,
+    /// Whether it is sent `X-Forwarded-*`.
+    pub forwarded: bool,
+    /// Values that parameters may have, beside the profile's own lists.
+    pub allow: Vec<(String, Vec<String>)>,
+    /// Its waits.
+    pub timeouts: Timeouts,
+    /// When its breaker opens and closes.
+    pub breaker: BreakerSettings,
+    /// Which setting changes its breaker.
+    pub set_by: String,
+}
+
+/// The waits of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Names, TCP and TLS together.
+    pub connect: Duration,
+    /// From the end of the request to the head of the answer.
+    pub first_byte: Duration,
+    /// Between two chunks of a body.
+    pub idle: Duration,
+    /// From arrival to the head of the answer, over all attempts.
+    pub total: Duration,
+}
+
+/// One route. Which rule matches it stands in the matcher, under the same index.
+pub struct RoutePlan {
+    /// Its name.
+    pub name: String,
+    /// The line of the file where it begins.
+    pub line: usize,
+    /// Index of its upstream.
+    pub upstream: Option<usize>,
+    /// The path to send, where it differs from the one that came.
+    pub rewrite: Option<Rewrite>,
+    /// Where the upstream's host parameter is found.
+    pub host_param: Option<Slot>,
+    /// Parameters whose values are restricted: where each is found, and its name.
+    pub restricted: Vec<(Slot, String)>,
+    /// Indexes of its limits, in the order they are checked.
+    pub limits: Vec<usize>,
+    /// Index of the named breaker it joins; `None` is its upstream's own.
+    pub breaker: Option<usize>,
+    /// Its canned answer.
+    pub stub: Option<Arc<Stub>>,
+    /// The dialect of its refusals.
+    pub profile: Profile,
+    /// Its waits.
+    pub timeouts: Timeouts,
+}
+
+impl Plan {
+    /// Whether a parameter of the route may have this value: by its upstream's own list where there
+    /// is one, else by the profile's.
+    pub fn allows(&self, route: &RoutePlan, name: &str, value: &str) -> bool {
+        let upstream = route.upstream.and_then(|index| self.upstreams.get(index));
+        let own = upstream.and_then(|u| u.allow.iter().find(|(known, _)| known == name));
+        match own {
+            Some((_, values)) => values.iter().any(|allowed| allowed == value),
+            None => upstream
+                .map_or(route.profile, |u| u.profile)
+                .allows(name, value),
+        }
+    }
+
+    /// The breaker that guards a route, with its name, where the route has an upstream.
+    pub fn breaker(&self, route: &RoutePlan) -> Option<(&str, &BreakerSettings)> {
+        let upstream = self.upstreams.get(route.upstream?)?;
+        match route.breaker.and_then(|index| self.breakers.get(index)) {
+            Some(named) => Some((&named.name, &named.settings)),
+            None => Some((&upstream.name, &upstream.breaker)),
+        }
+    }
+}

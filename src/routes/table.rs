@@ -1,0 +1,284 @@
+//! What a request runs on: the plan, joined with the state it acts upon.
+//!
+//! Immutable once installed and shared by all workers; a request holds one table from its first
+//! decision to its last. A reload installs another beside it and swaps a pointer.
+
+use crate::clock::{self, Instant, SystemTime};
+use crate::live::{Circuit, Live};
+use crate::policy::outcome::Outcome;
+use crate::policy::rate_limit::{Limit, LimitError};
+use crate::routes::plan::{LimitPlan, Plan, RoutePlan, UpstreamPlan};
+use crate::stub::Scenario;
+use crate::telemetry::handles::{LimitMetrics, RouteMetrics, UpstreamMetrics};
+use crate::telemetry::metrics::NONE;
+use crate::upstream::pool::Pool;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// The compiled table, joined with its state.
+pub struct Table {
+    /// The plan it was made from.
+    pub plan: Plan,
+    /// When it was installed.
+    pub loaded_at: SystemTime,
+    /// The routes, under the plan's indexes.
+    pub routes: Vec<Route>,
+    /// The upstreams, under the plan's indexes.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Every circuit, each once.
+    pub circuits: Vec<Arc<Circuit>>,
+    /// The limits, under the plan's indexes.
+    pub limits: Vec<Arc<LimitRule>>,
+    /// Counts what matched no route.
+    pub unrouted: RouteMetrics,
+    /// The state behind it.
+    pub live: Arc<Live>,
+}
+
+/// A route that runs.
+pub struct Route {
+    /// Its place in the plan.
+    pub index: usize,
+    /// Its upstream.
+    pub upstream: Option<Arc<Upstream>>,
+    /// The circuit that guards it.
+    pub circuit: Option<Arc<Circuit>>,
+    /// Its limits, in order.
+    pub limits: Vec<Arc<LimitRule>>,
+    /// Where its sequence of canned answers stands.
+    pub scenario: Option<Arc<Scenario>>,
+    /// Its counters.
+    pub metrics: RouteMetrics,
+}
+
+/// An upstream that runs.
+pub struct Upstream {
+    /// Its place in the plan.
+    pub index: usize,
+    /// One pool a worker.
+    pub pools: Vec<Arc<Pool>>,
+    /// Its own circuit.
+    pub circuit: Arc<Circuit>,
+    /// Requests at it now.
+    pub in_flight: AtomicU64,
+    /// Its counters.
+    pub metrics: UpstreamMetrics,
+}
+
+/// A limit that runs.
+pub struct LimitRule {
+    /// Its place in the plan.
+    pub index: usize,
+    /// Who has how much left.
+    pub limit: Arc<Limit>,
+    /// Its counters.
+    pub metrics: LimitMetrics,
+}
+
+impl Table {
+    /// Joins `plan` with the state that `live` holds under its names. Every problem was found when
+    /// the plan was made, so that nothing here can leave the old table half replaced.
+    ///
+    /// # Errors
+    /// Settings that a limit cannot serve; the plan's own checks let none through.
+    pub fn install(plan: Plan, live: &Arc<Live>, workers: usize) -> Result<Table, LimitError> {
+        let limits = plan
+            .limits
+            .iter()
+            .enumerate()
+            .map(|(index, limit)| install_limit(index, limit, live).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut circuits: Vec<Arc<Circuit>> = Vec::new();
+        for breaker in &plan.breakers {
+            circuits.push(live.circuit(&breaker.name, breaker.settings.clone()));
+        }
+        let named = circuits.clone();
+        let upstreams: Vec<Arc<Upstream>> = plan
+            .upstreams
+            .iter()
+            .enumerate()
+            .map(|(index, upstream)| Arc::new(install_upstream(index, upstream, live, workers)))
+            .collect();
+        circuits.extend(upstreams.iter().map(|u| Arc::clone(&u.circuit)));
+        let routes = plan
+            .routes
+            .iter()
+            .enumerate()
+            .map(|(index, route)| {
+                Installed {
+                    plan: &plan,
+                    upstreams: &upstreams,
+                    named: &named,
+                    limits: &limits,
+                    live,
+                }
+                .route(index, route)
+            })
+            .collect();
+        let unrouted = RouteMetrics::new(&live.metrics, NONE, NONE, false);
+        unrouted.expect_refusals(&["no_route"]);
+        let loaded_at = clock::wall();
+        Ok(Table {
+            plan,
+            loaded_at,
+            routes,
+            upstreams,
+            circuits,
+            limits,
+            unrouted,
+            live: Arc::clone(live),
+        })
+    }
+
+    /// A route's plan.
+    pub fn route_plan(&self, route: &Route) -> Option<&RoutePlan> {
+        self.plan.routes.get(route.index)
+    }
+
+    /// An upstream's plan.
+    pub fn upstream_plan(&self, upstream: &Upstream) -> Option<&UpstreamPlan> {
+        self.plan.upstreams.get(upstream.index)
+    }
+
+    /// A limit's plan.
+    pub fn limit_plan(&self, limit: &LimitRule) -> Option<&LimitPlan> {
+        self.plan.limits.get(limit.index)
+    }
+
+    /// Whether a metric's label value is a name that this table no longer holds.
+    pub fn has_lost(&self, label: &str, value: &str) -> bool {
+        if value == NONE {
+            return false;
+        }
+        match label {
+            "route" => !self.plan.routes.iter().any(|r| r.name == value),
+            "upstream" => !self.plan.upstreams.iter().any(|u| u.name == value),
+            "service" => !self.circuits.iter().any(|c| c.name == value),
+            "limit" => !self.plan.limits.iter().any(|l| l.name == value),
+            _ => false,
+        }
+    }
+
+    /// Brings the metrics that are read rather than counted up to date.
+    pub fn publish(&self) {
+        for circuit in &self.circuits {
+            circuit.publish();
+        }
+        for upstream in &self.upstreams {
+            if let Some(plan) = self.upstream_plan(upstream) {
+                let now = upstream
+                    .in_flight
+                    .load(std::sync::atomic::Ordering::Relaxed);
+                let label = [("upstream", plan.name.as_str())];
+                #[allow(
+                    clippy::cast_precision_loss,
+                    reason = "a count of requests is far below 2^52"
+                )]
+                self.live
+                    .metrics
+                    .gauge("trunkline_in_flight", &label)
+                    .set(now as f64);
+            }
+        }
+    }
+
+    /// Drops idle upstream connections that are too old or were closed.
+    pub fn sweep(&self, worker: usize, max_idle: clock::Duration) {
+        for upstream in &self.upstreams {
+            if let Some(pool) = upstream.pools.get(worker) {
+                pool.sweep(max_idle);
+            }
+        }
+    }
+
+    /// The earliest moment at which a circuit that is open now may change by itself.
+    pub fn next_change(&self, now: Instant) -> Option<Instant> {
+        self.circuits
+            .iter()
+            .filter_map(|c| c.breaker().snapshot(now).until)
+            .min()
+    }
+}
+
+struct Installed<'a> {
+    plan: &'a Plan,
+    upstreams: &'a [Arc<Upstream>],
+    named: &'a [Arc<Circuit>],
+    limits: &'a [Arc<LimitRule>],
+    live: &'a Arc<Live>,
+}
+
+impl Installed<'_> {
+    fn route(&self, index: usize, route: &RoutePlan) -> Route {
+        let upstream = route.upstream.and_then(|i| self.upstreams.get(i)).cloned();
+        let circuit = match route.breaker.and_then(|i| self.named.get(i)) {
+            Some(named) => Some(Arc::clone(named)),
+            None => upstream.as_ref().map(|u| Arc::clone(&u.circuit)),
+        };
+        if let (Some(upstream), Some(circuit)) = (&upstream, &circuit) {
+            for pool in &upstream.pools {
+                circuit.watch(pool);
+            }
+        }
+        let limits: Vec<_> = route
+            .limits
+            .iter()
+            .filter_map(|i| self.limits.get(*i))
+            .cloned()
+            .collect();
+        let upstream_name = route
+            .upstream
+            .and_then(|i| self.plan.upstreams.get(i))
+            .map_or(NONE, |u| u.name.as_str());
+        let metrics = RouteMetrics::new(
+            &self.live.metrics,
+            &route.name,
+            upstream_name,
+            route.stub.is_some(),
+        );
+        if !limits.is_empty() {
+            metrics.expect_refusals(&["rate_limited"]);
+        }
+        if upstream.is_some() {
+            metrics.expect_refusals(&["circuit_open"]);
+        }
+        let scenario = route
+            .stub
+            .is_some()
+            .then(|| self.live.scenario(&route.name));
+        Route {
+            index,
+            upstream,
+            circuit,
+            limits,
+            scenario,
+            metrics,
+        }
+    }
+}
+
+fn install_limit(index: usize, plan: &LimitPlan, live: &Live) -> Result<LimitRule, LimitError> {
+    let limit = live.limit(&plan.name, plan.settings.clone())?;
+    let metrics = LimitMetrics::new(&live.metrics, &plan.name);
+    Ok(LimitRule {
+        index,
+        limit,
+        metrics,
+    })
+}
+
+fn install_upstream(
+    index: usize,
+    plan: &UpstreamPlan,
+    live: &Arc<Live>,
+    workers: usize,
+) -> Upstream {
+    let outcomes = Outcome::ALL.map(Outcome::label);
+    Upstream {
+        index,
+        pools: (0..workers).map(|_| Arc::new(Pool::default())).collect(),
+        circuit: live.circuit(&plan.name, plan.breaker.clone()),
+        in_flight: AtomicU64::new(0),
+        metrics: UpstreamMetrics::new(&live.metrics, &plan.name, outcomes),
+    }
+}
