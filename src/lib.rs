@@ -9,3 +9,5 @@ pub mod stub;
 pub mod upstream;
 pub mod telemetry;
 pub mod live;
+pub mod proxy;
+pub mod server;

@@ -1,0 +1,84 @@
+//! One attempt while it is under way: a permit, a place in flight, and how it ended.
+//!
+//! It rides on the answer's body, so that an outcome is counted when the body has ended or failed,
+//! and reports when it is dropped in whatever way: a cancelled exchange leaks no permit.
+
+use crate::clock::{self, Instant};
+use crate::live::CircuitPermit;
+use crate::policy::outcome::Outcome;
+use crate::routes::table::Upstream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// An attempt under way.
+pub struct Attempt {
+    permit: Option<CircuitPermit>,
+    upstream: Arc<Upstream>,
+    started: Instant,
+    outcome: Outcome,
+}
+
+impl Attempt {
+    /// An attempt that starts now.
+    pub fn start(permit: CircuitPermit, upstream: &Arc<Upstream>) -> Self {
+        upstream.in_flight.fetch_add(1, Relaxed);
+        Attempt {
+            permit: Some(permit),
+            upstream: Arc::clone(upstream),
+            started: clock::now(),
+            outcome: Outcome::Abandoned,
+        }
+    }
+
+    /// When it started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Whether its outcome decides a half-open circuit.
+    pub fn is_probe(&self) -> bool {
+        self.permit.as_ref().is_some_and(CircuitPermit::is_probe)
+    }
+
+    /// How it ends if nothing else happens: an outcome that is certain before the body is.
+    pub fn expect(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+
+    /// How it would end now.
+    pub fn expected(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Decides a probe whose answer is good so far and may take long to end.
+    pub fn decide_early(&mut self) {
+        let took = clock::now().saturating_duration_since(self.started);
+        if let Some(permit) = &mut self.permit {
+            permit.decide_early(Outcome::Success.verdict(), took);
+        }
+    }
+
+    /// It failed; `error` is kept to explain an opening.
+    pub fn failed(&mut self, correlation_id: &str, error: String) {
+        self.outcome = Outcome::Failure;
+        if let Some(permit) = &self.permit {
+            permit.circuit().remember(correlation_id, error);
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let now = clock::now();
+        let took = now.saturating_duration_since(self.started);
+        self.upstream.in_flight.fetch_sub(1, Relaxed);
+        let index = Outcome::ALL
+            .iter()
+            .position(|o| *o == self.outcome)
+            .unwrap_or_default();
+        self.upstream.metrics.attempted(index, took);
+        if let Some(permit) = self.permit.take() {
+            permit.settle(self.outcome.verdict(), took, now);
+        }
+    }
+}

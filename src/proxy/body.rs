@@ -1,0 +1,171 @@
+//! The body of every answer: what is sent, and what is told when it ends.
+//!
+//! The exchange and the attempt ride on it. It ends cleanly only when its source did; an error is
+//! passed on as an error, so that the client's connection is cut and no truncated body looks
+//! complete.
+
+use crate::clock::Duration;
+use crate::policy::outcome::Outcome;
+use crate::proxy::attempt::Attempt;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::refusal::failure_label;
+use crate::upstream::body::UpstreamBody;
+use crate::upstream::error::{Blame, UpstreamError};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::time::Sleep;
+
+/// Why a body ended before its end.
+pub type BodyError = UpstreamError;
+
+/// An answer's body.
+pub struct ResponseBody(Option<Inner>);
+
+enum Inner {
+    Whole {
+        data: Bytes,
+        exchange: Box<Exchange>,
+    },
+    Streamed(Box<Streamed>),
+}
+
+struct Streamed {
+    body: UpstreamBody,
+    attempt: Option<Attempt>,
+    exchange: Box<Exchange>,
+    /// A probe whose body lasts longer than this is decided by its good head.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl ResponseBody {
+    /// A body that is all here.
+    pub fn whole(data: Bytes, exchange: Box<Exchange>) -> Self {
+        ResponseBody(Some(Inner::Whole { data, exchange }))
+    }
+
+    /// A body that comes from an upstream. A probe is decided after `slow_after` if its body has
+    /// not ended by then.
+    pub fn streamed(
+        body: UpstreamBody,
+        attempt: Attempt,
+        exchange: Box<Exchange>,
+        slow_after: Duration,
+    ) -> Self {
+        let patience = (attempt.is_probe() && attempt.expected() == Outcome::Success).then(|| {
+            Box::pin(tokio::time::sleep_until(
+                (attempt.started() + slow_after).into(),
+            ))
+        });
+        let streamed = Streamed {
+            body,
+            attempt: Some(attempt),
+            exchange,
+            patience,
+        };
+        let mut body = ResponseBody(Some(Inner::Streamed(Box::new(streamed))));
+        if body.is_end_stream() {
+            body.complete();
+        }
+        body
+    }
+
+    /// The body has been handed over in full.
+    fn complete(&mut self) {
+        if let Some(Inner::Streamed(streamed)) = &mut self.0 {
+            streamed.attempt = None;
+        }
+    }
+}
+
+impl Streamed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let n = frame.data_ref().map_or(0, Bytes::len);
+                self.exchange.bytes_out += u64::try_from(n).unwrap_or(0);
+                if self.body.is_end_stream() {
+                    self.attempt = None;
+                }
+            }
+            Poll::Ready(Some(Err(error))) => self.failed(error),
+            Poll::Ready(None) => self.attempt = None,
+            Poll::Pending => {
+                if let Some(patience) = &mut self.patience
+                    && patience.as_mut().poll(cx).is_ready()
+                {
+                    self.patience = None;
+                    if let Some(attempt) = &mut self.attempt {
+                        attempt.decide_early();
+                    }
+                }
+            }
+        }
+        polled
+    }
+
+    fn failed(&mut self, error: &UpstreamError) {
+        self.exchange.reason = Some(failure_label(error));
+        if let Some(mut attempt) = self.attempt.take()
+            && error.blame() == Blame::Upstream
+        {
+            attempt.failed(self.exchange.id(), error.to_string());
+        }
+    }
+}
+
+impl Drop for Streamed {
+    /// A body that was not read to its end says nothing good of the upstream, and nothing bad.
+    fn drop(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            if attempt.expected() == Outcome::Success {
+                attempt.expect(Outcome::Abandoned);
+            }
+            self.exchange.reason = self.exchange.reason.or(Some("client_gone"));
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        match &mut self.0 {
+            None => Poll::Ready(None),
+            Some(Inner::Whole { data, exchange }) => {
+                if data.is_empty() {
+                    return Poll::Ready(None);
+                }
+                let data = std::mem::take(data);
+                exchange.bytes_out += u64::try_from(data.len()).unwrap_or(0);
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Inner::Streamed(streamed)) => streamed.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            None => true,
+            Some(Inner::Whole { data, .. }) => data.is_empty(),
+            Some(Inner::Streamed(streamed)) => streamed.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            None => SizeHint::with_exact(0),
+            Some(Inner::Whole { data, .. }) => {
+                SizeHint::with_exact(u64::try_from(data.len()).unwrap_or(u64::MAX))
+            }
+            Some(Inner::Streamed(streamed)) => streamed.body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! One request and its answer, from arrival to the last byte.
+//!
+//! An exchange holds what every later step needs to know and nothing that a step could decide. It
+//! travels on the answer's body and, when that is gone, counts and logs itself, once, however the
+//! exchange ended: answered, refused, cut short, or left by the client.
+
+use crate::clock::{self, Instant};
+use crate::policy::identity::Identity;
+use crate::policy::rate_limit::Decision;
+use crate::proxy::correlation;
+use crate::proxy::{Client, Worker};
+use crate::routes::plan::Accept;
+use crate::routes::table::{Route, Table};
+use crate::telemetry::access::{Format, Line};
+use crate::telemetry::metrics::Source;
+use crate::upstream::request_body::Progress;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A route has at most this many limits whose state an answer shows.
+pub const SHOWN_LIMITS: usize = 4;
+
+/// What stands for the status of an answer that its client did not wait for.
+const CLIENT_GONE: u16 = 499;
+
+/// One request on its way.
+pub struct Exchange {
+    /// The table that this exchange sees, from first to last.
+    pub table: Arc<Table>,
+    /// The worker it runs on.
+    pub worker: Arc<Worker>,
+    /// Where it came from.
+    pub client: Client,
+    /// When it arrived.
+    pub arrived: Instant,
+    /// What ties it together.
+    pub correlation: HeaderValue,
+    /// Its method.
+    pub method: Method,
+    /// Its target as sent.
+    pub uri: Uri,
+    /// Its version.
+    pub version: Version,
+    /// Index of its route.
+    pub route: Option<usize>,
+    /// Who called, once a limit or the log has asked.
+    pub identity: Option<Identity>,
+    /// What its limits said.
+    pub decisions: [Option<Decision>; SHOWN_LIMITS],
+    /// Attempts at the upstream.
+    pub attempts: u32,
+    /// Who answers.
+    pub source: Source,
+    /// Why, where the answer is ours or was cut short.
+    pub reason: Option<&'static str>,
+    /// The answer's status, once there is one.
+    pub status: Option<StatusCode>,
+    /// How far the request's body has come.
+    pub upload: Option<Arc<Progress>>,
+    /// Bytes of the answer's body so far.
+    pub bytes_out: u64,
+    /// Further facts for the log.
+    pub notes: Vec<(&'static str, String)>,
+}
+
+impl Exchange {
+    /// An exchange that begins now.
+    pub fn begin(worker: &Arc<Worker>, client: Client, head: &Parts) -> Box<Self> {
+        let table = worker.table();
+        let correlation = correlation_id(&table, client.address.ip(), &head.headers);
+        Box::new(Exchange {
+            table,
+            worker: Arc::clone(worker),
+            client,
+            arrived: clock::now(),
+            correlation,
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            route: None,
+            identity: None,
+            decisions: [None; SHOWN_LIMITS],
+            attempts: 0,
+            source: Source::Proxy,
+            reason: None,
+            status: None,
+            upload: None,
+            bytes_out: 0,
+            notes: Vec::new(),
+        })
+    }
+
+    /// Its route.
+    pub fn route(&self) -> Option<&Route> {
+        self.table.routes.get(self.route?)
+    }
+
+    /// Its path, as sent.
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// Its correlation id as text.
+    pub fn id(&self) -> &str {
+        self.correlation.to_str().unwrap_or_default()
+    }
+
+    /// The name of its route's upstream.
+    pub fn upstream_name(&self) -> Option<&str> {
+        let upstream = self.route()?.upstream.as_ref()?;
+        Some(self.table.upstream_plan(upstream)?.name.as_str())
+    }
+
+    fn finish(&self) {
+        let took = clock::now().saturating_duration_since(self.arrived);
+        let status = self.status.or(StatusCode::from_u16(CLIENT_GONE).ok());
+        let status = status.unwrap_or_default();
+        let metrics = self.route().map_or(&self.table.unrouted, |r| &r.metrics);
+        metrics.answered(&self.method, status, self.source, took);
+        let format = self.table.plan.access_log;
+        if format == Format::Off {
+            return;
+        }
+        let gone = self.status.is_none().then_some("client_gone");
+        let extra: Vec<(&'static str, &str)> = self
+            .notes
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let address = self.client.address.ip();
+        let shown = self.identity.as_ref().map(Identity::shown);
+        let client: &dyn std::fmt::Display = match &shown {
+            Some(shown) => shown,
+            None => &address,
+        };
+        let line = Line {
+            at: clock::wall(),
+            correlation_id: self.id(),
+            client,
+            method: self.method.as_str(),
+            path: self.path(),
+            route: self
+                .route()
+                .and_then(|r| self.table.route_plan(r))
+                .map(|r| r.name.as_str()),
+            upstream: self.upstream_name(),
+            status: status.as_u16(),
+            source: self.source.label(),
+            reason: self.reason.or(gone),
+            attempts: self.attempts,
+            took,
+            bytes_in: self.upload.as_ref().map_or(0, |u| u.bytes()),
+            bytes_out: self.bytes_out,
+            extra: &extra,
+        };
+        self.worker.log.append(format, &line);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// The id that the request offers, if its sender is one to take it from; else a new one.
+fn correlation_id(table: &Table, socket: IpAddr, fields: &HeaderMap) -> HeaderValue {
+    let settings = &table.plan.correlation;
+    let believed = match settings.accept {
+        Accept::Anyone => true,
+        Accept::TrustedProxies => table.plan.clients.is_trusted(socket),
+        Accept::Nobody => false,
+    };
+    believed
+        .then(|| correlation::offered(fields, &settings.header))
+        .flatten()
+        .unwrap_or_else(correlation::mint)
+}

@@ -1,0 +1,204 @@
+//! Header fields on their way through: what belongs to one connection stays there.
+//!
+//! Strips hop-by-hop fields in both directions (RFC 9110 7.6.1), with everything that `Connection`
+//! names, except what a nomination must never remove. Adds `Via`. Decides nothing about framing:
+//! that is the HTTP library's, from the body that is really there.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use std::net::IpAddr;
+
+/// How we are named in `Via` and `Proxy-Status`.
+pub const PSEUDONYM: &str = "trunkline";
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Fields that belong to one connection.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-authentication-info"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
+
+/// Fields that a client cannot have removed by naming them in `Connection`.
+fn is_protected(name: &str) -> bool {
+    matches!(
+        name,
+        "host" | "content-length" | "content-type" | "via" | "authorization" | "cache-control"
+    ) || name.starts_with("x-forwarded-")
+}
+
+/// Removes hop-by-hop fields. `ours` cannot be nominated away.
+pub fn strip(fields: &mut HeaderMap, ours: &HeaderName) {
+    strip_with(fields, ours, |_| false);
+}
+
+/// Removes hop-by-hop fields and those for which `also` holds.
+pub fn strip_with(fields: &mut HeaderMap, ours: &HeaderName, also: impl Fn(&str) -> bool) {
+    let mut gone: [Option<HeaderName>; 8] = Default::default();
+    let mut more = Vec::new();
+    let mut slots = gone.iter_mut();
+    let mut add = |name: HeaderName| match slots.next() {
+        Some(slot) => *slot = Some(name),
+        None => more.push(name),
+    };
+    for name in fields.keys() {
+        if is_hop_by_hop(name.as_str()) || also(name.as_str()) {
+            add(name.clone());
+        }
+    }
+    for nominated in fields.get_all(header::CONNECTION) {
+        for token in nominated.as_bytes().split(|b| *b == b',') {
+            if let Some(name) = nominated_field(token.trim_ascii(), ours) {
+                add(name);
+            }
+        }
+    }
+    for name in gone.into_iter().flatten().chain(more) {
+        fields.remove(name);
+    }
+}
+
+fn nominated_field(token: &[u8], ours: &HeaderName) -> Option<HeaderName> {
+    if token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive") {
+        return None;
+    }
+    let name = HeaderName::from_bytes(token).ok()?;
+    (!is_protected(name.as_str()) && name != *ours).then_some(name)
+}
+
+/// Adds us to `Via`, behind what is there (RFC 9110 7.6.3).
+pub fn add_via(fields: &mut HeaderMap, received: Version) {
+    let value = match received {
+        Version::HTTP_10 => "1.0 trunkline",
+        Version::HTTP_2 => "2.0 trunkline",
+        _ => "1.1 trunkline",
+    };
+    fields.append(header::VIA, HeaderValue::from_static(value));
+}
+
+/// Joins cookie crumbs, which HTTP/2 may split over several fields (RFC 9113 8.2.3).
+pub fn join_cookies(fields: &mut HeaderMap) {
+    let mut crumbs = fields.get_all(header::COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = fields
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        fields.insert(header::COOKIE, joined);
+    }
+}
+
+/// Whether a field tells an upstream about the hops before it.
+pub fn tells_of_hops(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
+}
+
+/// What an upstream that asked for it learns of the client.
+pub struct Forwarded<'a> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// Whether the client spoke TLS to us.
+    pub tls: bool,
+    /// The Host it named.
+    pub host: &'a str,
+}
+
+/// Sets `X-Forwarded-*` to what is known; what the client claimed was removed before.
+pub fn add_forwarded(fields: &mut HeaderMap, forwarded: &Forwarded<'_>) {
+    if let Ok(client) = HeaderValue::from_str(&forwarded.client.to_string()) {
+        fields.insert(X_FORWARDED_FOR.clone(), client);
+    }
+    let scheme = if forwarded.tls { "https" } else { "http" };
+    fields.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(scheme));
+    if let Ok(host) = HeaderValue::from_str(forwarded.host) {
+        fields.insert(X_FORWARDED_HOST.clone(), host);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                value.parse().unwrap(),
+            );
+        }
+        map
+    }
+
+    fn names(map: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn what_connection_names_goes_except_what_it_must_not_remove() {
+        let mut map = fields(&[
+            ("connection", "close, X-One , host"),
+            (
+                "connection",
+                "x-two, content-length, x-forwarded-for, x-correlation-id",
+            ),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("host", "h"),
+            ("content-length", "0"),
+            ("x-forwarded-for", "a"),
+            ("x-correlation-id", "c"),
+            ("te", "trailers"),
+            ("keep-alive", "1"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("proxy-authorization", "x"),
+            ("proxy-connection", "x"),
+        ]);
+        strip(&mut map, &HeaderName::from_static("x-correlation-id"));
+        let left = [
+            "content-length",
+            "host",
+            "x-correlation-id",
+            "x-forwarded-for",
+            "x-three",
+        ];
+        assert_eq!(names(&map), left);
+    }
+
+    #[test]
+    fn via_is_appended_to_what_is_there() {
+        let mut map = fields(&[("via", "1.1 other")]);
+        add_via(&mut map, Version::HTTP_2);
+        let via: Vec<_> = map.get_all("via").iter().collect();
+        assert_eq!(via, ["1.1 other", "2.0 trunkline"]);
+    }
+
+    #[test]
+    fn cookie_crumbs_are_joined() {
+        let mut map = fields(&[("cookie", "a=1"), ("cookie", "b=2")]);
+        join_cookies(&mut map);
+        let cookies: Vec<_> = map.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=1; b=2"]);
+    }
+}

@@ -1,0 +1,365 @@
+//! One request's journey, in the order in which it is decided.
+//!
+//! [`handle`] takes one exchange and one route table and always answers, whatever happens on the
+//! way: a panic in it answers 500 and hurts nothing else. Read [`serve`] and you have read the
+//! product: correlate, match, limit, stub, breaker, send, judge, observe.
+
+pub mod admit;
+pub mod attempt;
+pub mod body;
+pub mod canned;
+pub mod correlation;
+pub mod entry;
+pub mod exchange;
+pub mod forward;
+pub mod headers;
+pub mod refusal;
+
+use crate::clock::Duration;
+use crate::profile::Dialect;
+use crate::proxy::attempt::Attempt;
+use crate::proxy::body::ResponseBody;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::forward::Way;
+use crate::proxy::refusal::{Reason, Refusal};
+use crate::routes::table::Table;
+use crate::telemetry::access::Appender;
+use crate::telemetry::metrics::Source;
+use crate::upstream::body::UpstreamBody;
+use crate::upstream::resolve::Resolver;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use std::fmt;
+use std::future::Future as _;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+/// RateLimit fields.
+static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// How much of a request's body is read and dropped before one of our own answers, so that the
+/// connection can go on; a larger one is cut off.
+const DRAIN_BYTES: u64 = 64 * 1024;
+/// How long that may take.
+const DRAIN_TIME: Duration = Duration::from_millis(200);
+
+/// How far a stop has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub enum Phase {
+    /// Serving.
+    Serving = 0,
+    /// Still serving, and telling every client to leave.
+    Leaving = 1,
+    /// The grace is over.
+    Over = 2,
+}
+
+/// The phase of a stop, shared by all workers.
+#[derive(Debug, Default)]
+pub struct Stopping(AtomicU8);
+
+impl Stopping {
+    /// Moves on.
+    pub fn enter(&self, phase: Phase) {
+        self.0.store(phase as u8, Relaxed);
+    }
+
+    /// How far it has come.
+    pub fn phase(&self) -> Phase {
+        match self.0.load(Relaxed) {
+            0 => Phase::Serving,
+            1 => Phase::Leaving,
+            _ => Phase::Over,
+        }
+    }
+}
+
+/// One worker: a thread with a runtime of its own.
+pub struct Worker {
+    /// Its number, and that of its connection pools.
+    pub id: usize,
+    /// The current route table.
+    pub tables: Arc<ArcSwap<Table>>,
+    /// Its end of the access log.
+    pub log: Appender,
+    /// Names to addresses.
+    pub resolver: Arc<Resolver>,
+    /// How far a stop has come.
+    pub stopping: Arc<Stopping>,
+    /// Requests that have arrived.
+    pub arrivals: AtomicU64,
+}
+
+impl Worker {
+    /// The table for an exchange that begins now.
+    pub fn table(&self) -> Arc<Table> {
+        self.tables.load_full()
+    }
+}
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    /// The other end of the connection.
+    pub address: SocketAddr,
+    /// Number of the listener.
+    pub listener: u16,
+    /// Whether it spoke TLS to us.
+    pub tls: bool,
+    /// The longest target that its listener takes, in bytes.
+    pub longest_target: usize,
+    /// How long its listener waits for the next byte of a body.
+    pub body_idle: Duration,
+}
+
+/// The connection is to end without an answer.
+#[derive(Debug)]
+pub struct HangUp;
+
+impl fmt::Display for HangUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ended without an answer")
+    }
+}
+
+impl std::error::Error for HangUp {}
+
+/// Why an exchange ends before an upstream's answer.
+pub enum Stop {
+    /// With an answer of ours.
+    Refused(Box<Refusal>),
+    /// With no answer at all.
+    HangUp,
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(Box::new(refusal))
+    }
+}
+
+/// What answers an exchange.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives for one return; a box would cost an allocation a request"
+)]
+enum Answer {
+    Upstream(Response<UpstreamBody>, Attempt, Duration),
+    Canned(canned::Canned),
+}
+
+/// Answers one request.
+///
+/// # Errors
+/// [`HangUp`]: the connection is to end without an answer, as a stub's fault asks.
+pub async fn handle(
+    worker: &Arc<Worker>,
+    client: Client,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, HangUp> {
+    worker.arrivals.fetch_add(1, Relaxed);
+    let (head, body) = request.into_parts();
+    let mut body = Some(body);
+    let mut exchange = Exchange::begin(worker, client, &head);
+    let expects = head.headers.contains_key(header::EXPECT);
+    let served = {
+        let mut serving = pin!(serve(&mut exchange, head, &mut body));
+        std::future::poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(cx))).unwrap_or_else(|_| {
+                let detail = "the proxy met a defect of its own; its log has the place";
+                std::task::Poll::Ready(Err(Refusal::new(Reason::Internal, detail).into()))
+            })
+        })
+        .await
+    };
+    match served {
+        Ok(Answer::Upstream(answer, attempt, slow_after)) => {
+            Ok(forwarded(exchange, answer, attempt, slow_after))
+        }
+        Ok(Answer::Canned(canned)) => {
+            let close = !is_spent(&mut body, expects).await;
+            Ok(local(
+                exchange,
+                (canned.status, canned.fields),
+                canned.body,
+                close,
+            ))
+        }
+        Err(Stop::HangUp) => Err(HangUp),
+        Err(Stop::Refused(refusal)) => {
+            let cut = exchange
+                .upload
+                .as_ref()
+                .is_some_and(|upload| !upload.ended());
+            let bad = refusal.code() == StatusCode::BAD_REQUEST;
+            let close = cut || bad || !is_spent(&mut body, expects).await;
+            Ok(refused(exchange, &refusal, close))
+        }
+    }
+}
+
+/// The order in which an exchange is decided.
+async fn serve(
+    exchange: &mut Exchange,
+    head: Parts,
+    body: &mut Option<Incoming>,
+) -> Result<Answer, Stop> {
+    let entry = entry::check(&head, exchange.client.longest_target)?;
+    let found = admit::find(exchange, &entry, &head.headers)?;
+    let identity = admit::identify(exchange, &entry, &found.params, &head.headers);
+    let key = identity.key;
+    exchange.identity = Some(identity);
+    admit::limit(exchange, key)?;
+    let table = Arc::clone(&exchange.table);
+    let (Some(route), Some(plan)) = (
+        exchange.route.and_then(|i| table.routes.get(i)),
+        exchange.route.and_then(|i| table.plan.routes.get(i)),
+    ) else {
+        return Err(Refusal::new(
+            Reason::Internal,
+            "the route table changed under the request",
+        )
+        .into());
+    };
+    if let (Some(stub), Some(scenario), true) =
+        (&plan.stub, &route.scenario, table.plan.stubs_enabled)
+    {
+        let head = (entry.host(), &head.headers);
+        let canned = canned::answer(exchange, stub, scenario, &found.params, head, body).await?;
+        return Ok(Answer::Canned(canned));
+    }
+    let (Some(upstream), Some(circuit)) = (&route.upstream, &route.circuit) else {
+        return Err(canned::disabled(exchange).into());
+    };
+    let Some(upstream_plan) = table.upstream_plan(upstream) else {
+        return Err(Refusal::new(Reason::Internal, "the route's upstream is missing").into());
+    };
+    let named = plan.breaker.and_then(|i| table.plan.breakers.get(i));
+    let set_by = named.map_or(&upstream_plan.set_by, |b| &b.set_by);
+    let way = Way {
+        set_by,
+        route,
+        route_plan: plan,
+        upstream,
+        upstream_plan,
+        circuit,
+    };
+    let (answer, attempt) =
+        forward::forward(exchange, &way, &entry, &found.params, (head, body)).await?;
+    Ok(Answer::Upstream(
+        answer,
+        attempt,
+        upstream_plan.breaker.slow_after,
+    ))
+}
+
+/// An upstream's answer, on its way to the client.
+fn forwarded(
+    mut exchange: Box<Exchange>,
+    answer: Response<UpstreamBody>,
+    attempt: Attempt,
+    slow_after: Duration,
+) -> Response<ResponseBody> {
+    let (mut head, body) = answer.into_parts();
+    let version = head.version;
+    headers::strip(&mut head.headers, &exchange.table.plan.correlation.header);
+    headers::add_via(&mut head.headers, version);
+    exchange.status = Some(head.status);
+    mark(&exchange, &mut head.headers, false);
+    head.version = Version::HTTP_11;
+    let body = ResponseBody::streamed(body, attempt, exchange, slow_after);
+    Response::from_parts(head, body)
+}
+
+/// A refusal, in the dialect of its route.
+fn refused(mut exchange: Box<Exchange>, refusal: &Refusal, close: bool) -> Response<ResponseBody> {
+    exchange.source = Source::Proxy;
+    exchange.reason = Some(refusal.reason.label());
+    let plan = exchange.route().and_then(|r| exchange.table.route_plan(r));
+    let dialect = plan.map_or(Dialect::Generic, |r| r.profile);
+    let metrics = exchange
+        .route()
+        .map_or(&exchange.table.unrouted, |r| &r.metrics);
+    metrics.refused(refusal.reason.label());
+    let (fields, body) = refusal.render(dialect, exchange.upstream_name(), &exchange.correlation);
+    local(exchange, (refusal.code(), fields), Bytes::from(body), close)
+}
+
+/// An answer that is all here.
+fn local(
+    mut exchange: Box<Exchange>,
+    (status, fields): (StatusCode, HeaderMap),
+    body: Bytes,
+    close: bool,
+) -> Response<ResponseBody> {
+    let mut answer = Response::new(());
+    *answer.status_mut() = status;
+    *answer.headers_mut() = fields;
+    exchange.status = Some(status);
+    mark(&exchange, answer.headers_mut(), close);
+    let (head, ()) = answer.into_parts();
+    Response::from_parts(head, ResponseBody::whole(body, exchange))
+}
+
+/// What every answer carries, whoever gave it.
+fn mark(exchange: &Exchange, fields: &mut HeaderMap, close: bool) {
+    let plan = &exchange.table.plan;
+    fields.insert(
+        plan.correlation.header.clone(),
+        exchange.correlation.clone(),
+    );
+    if let Some(route) = exchange.route() {
+        for (rule, decision) in route.limits.iter().zip(&exchange.decisions) {
+            if let Some(decision) = decision {
+                fields.append(
+                    RATE_LIMIT_POLICY.clone(),
+                    rule.limit.policy_header().clone(),
+                );
+                fields.append(RATE_LIMIT.clone(), rule.limit.header(decision));
+            }
+        }
+    }
+    let leaving = exchange.worker.stopping.phase() != Phase::Serving;
+    if (close || leaving) && exchange.version != Version::HTTP_2 {
+        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Reads what is left of a request's body and drops it, within bounds, so that none of it can be
+/// taken for the next request. `false`: it has no end in sight, and the connection must not go on.
+async fn is_spent(body: &mut Option<Incoming>, expects_continue: bool) -> bool {
+    let Some(body) = body.as_mut().filter(|body| !body.is_end_stream()) else {
+        return true;
+    };
+    let large = body.size_hint().lower() > DRAIN_BYTES;
+    if expects_continue || large {
+        return false;
+    }
+    let mut left = DRAIN_BYTES;
+    let reading = std::future::poll_fn(|cx| {
+        loop {
+            match std::task::ready!(pin!(&mut *body).poll_frame(cx)) {
+                None => return std::task::Poll::Ready(true),
+                Some(Err(_)) => return std::task::Poll::Ready(false),
+                Some(Ok(frame)) => {
+                    let n = frame.data_ref().map_or(0, Bytes::len);
+                    match left.checked_sub(u64::try_from(n).unwrap_or(u64::MAX)) {
+                        Some(rest) => left = rest,
+                        None => return std::task::Poll::Ready(false),
+                    }
+                }
+            }
+        }
+    });
+    tokio::time::timeout(DRAIN_TIME, reading)
+        .await
+        .unwrap_or(false)
+}

@@ -1,0 +1,215 @@
+//! One client connection, from its first byte to its end.
+//!
+//! Finds out which protocol is spoken, serves it, and ends when the watch or a stop asks for it.
+
+use crate::proxy::body::{BodyError, ResponseBody};
+use crate::proxy::{Client, HangUp, Worker, handle};
+use crate::routes::plan::{Listener, ListenerLimits};
+use crate::server::io::ClientIo;
+use crate::server::watch::{Busy, Order, Watch};
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// What an HTTP/2 client sends first (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves one accepted connection.
+pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc<Watch>) {
+    let Place {
+        worker,
+        listener,
+        index,
+    } = place;
+    let connections = &worker.table().live.metrics.connections;
+    connections.fetch_add(1, Relaxed);
+    let client = Client {
+        address,
+        listener: index,
+        tls: false,
+        longest_target: listener.limits.target,
+        body_idle: listener.timeouts.body_idle,
+    };
+    let live = Arc::clone(&worker.table().live);
+    let speak = speak(tcp, client, worker, listener.limits, Arc::clone(&watch));
+    obey(&watch, speak).await;
+    watch.close();
+    live.metrics.connections.fetch_sub(1, Relaxed);
+}
+
+/// Which listener a connection came in by, and who serves it.
+pub struct Place {
+    /// The worker.
+    pub worker: Arc<Worker>,
+    /// The listener.
+    pub listener: Arc<Listener>,
+    /// Its number.
+    pub index: u16,
+}
+
+/// Runs until done, or until the watch says that it is over.
+async fn obey(watch: &Watch, work: impl Future<Output = ()>) {
+    let mut work = pin!(work);
+    let mut known = false;
+    std::future::poll_fn(|cx| {
+        if !known {
+            known = true;
+            watch.wake_by(cx.waker());
+        }
+        if watch.order() == Order::End {
+            return Poll::Ready(());
+        }
+        work.as_mut().poll(cx)
+    })
+    .await;
+}
+
+async fn speak(
+    tcp: TcpStream,
+    client: Client,
+    worker: Arc<Worker>,
+    limits: ListenerLimits,
+    watch: Arc<Watch>,
+) {
+    let mut tcp = tcp;
+    let Ok((ahead, is_h2)) = first_bytes(&mut tcp, &watch).await else {
+        return;
+    };
+    let io = TokioIo::new(ClientIo::new(tcp, ahead, Arc::clone(&watch)));
+    let busy = Arc::clone(&watch);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (worker, busy) = (Arc::clone(&worker), busy.begin());
+        async move { answer(&worker, client, request, busy).await }
+    });
+    if is_h2 {
+        speak_h2(io, service, limits, &watch).await;
+    } else {
+        speak_h1(io, service, limits, &watch).await;
+    }
+}
+
+async fn answer(
+    worker: &Arc<Worker>,
+    client: Client,
+    request: Request<Incoming>,
+    busy: Busy,
+) -> Result<Response<Watched>, HangUp> {
+    let answer = handle(worker, client, request).await?;
+    Ok(answer.map(|body| Watched { body, _busy: busy }))
+}
+
+/// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge.
+async fn first_bytes(tcp: &mut TcpStream, watch: &Watch) -> io::Result<(Bytes, bool)> {
+    let mut ahead = BytesMut::with_capacity(4096);
+    loop {
+        if tcp.read_buf(&mut ahead).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        watch.read();
+        let shared = ahead.len().min(PREFACE.len());
+        if ahead.get(..shared) != PREFACE.get(..shared) {
+            return Ok((ahead.freeze(), false));
+        }
+        if shared == PREFACE.len() {
+            return Ok((ahead.freeze(), true));
+        }
+    }
+}
+
+type Io = TokioIo<ClientIo>;
+
+async fn speak_h1<S>(io: Io, service: S, limits: ListenerLimits, watch: &Watch)
+where
+    S: hyper::service::HttpService<Incoming, ResBody = Watched>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .half_close(false)
+        .max_headers(limits.fields)
+        .max_header_size(limits.head)
+        .max_buf_size(limits.head.max(8192));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut leaving = false;
+    std::future::poll_fn(|cx| {
+        if !leaving && watch.order() != Order::Go {
+            leaving = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx).map(|_| ())
+    })
+    .await;
+}
+
+async fn speak_h2<S>(io: Io, service: S, limits: ListenerLimits, watch: &Watch)
+where
+    S: hyper::service::HttpService<Incoming, ResBody = Watched>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Future: Send + 'static,
+{
+    let head = u32::try_from(limits.head).unwrap_or(u32::MAX);
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(crate::clock::Duration::from_secs(30))
+        .keep_alive_timeout(crate::clock::Duration::from_secs(20))
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(head)
+        .max_frame_size(16 * 1024)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(256 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(1024);
+    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut leaving = false;
+    std::future::poll_fn(|cx| {
+        if !leaving && watch.order() != Order::Go {
+            leaving = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(cx).map(|_| ())
+    })
+    .await;
+}
+
+/// An answer's body that tells the watch when the exchange is over.
+pub struct Watched {
+    body: ResponseBody,
+    _busy: Busy,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,119 @@
+//! A client's socket: what was read ahead is given back, and the watch is told what moves.
+//!
+//! It is closed gently: our side first, then what the client still sends is read and dropped for a
+//! moment. Closing at once with bytes unread would be a reset, and that can destroy an answer that
+//! is still on its way.
+
+use crate::clock::Duration;
+use crate::server::watch::Watch;
+use bytes::{Buf, Bytes};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// After our last word, what a client still sends is dropped up to this many bytes.
+const LINGER_BYTES: usize = 256 * 1024;
+/// And for at most this long.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+
+/// A watched socket.
+pub struct ClientIo {
+    tcp: TcpStream,
+    ahead: Bytes,
+    watch: Arc<Watch>,
+    linger: Option<Linger>,
+}
+
+struct Linger {
+    left: usize,
+    until: Pin<Box<Sleep>>,
+}
+
+impl ClientIo {
+    /// `ahead` is what was read to find out which protocol is spoken.
+    pub fn new(tcp: TcpStream, ahead: Bytes, watch: Arc<Watch>) -> Self {
+        ClientIo {
+            tcp,
+            ahead,
+            watch,
+            linger: None,
+        }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.has_remaining() {
+            let n = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(n));
+            self.watch.read();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.watch.read();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.watch.wrote(polled.is_pending());
+        polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.watch.wrote(polled.is_pending());
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let io = self.as_mut().get_mut();
+        if io.linger.is_none() {
+            ready!(Pin::new(&mut io.tcp).poll_shutdown(cx))?;
+        }
+        let linger = io.linger.get_or_insert_with(|| Linger {
+            left: LINGER_BYTES,
+            until: Box::pin(tokio::time::sleep(LINGER_TIME)),
+        });
+        let mut dropped = [0u8; 1024];
+        while linger.left > 0 && linger.until.as_mut().poll(cx).is_pending() {
+            let mut buf = ReadBuf::new(&mut dropped);
+            ready!(Pin::new(&mut io.tcp).poll_read(cx, &mut buf))?;
+            match buf.filled().len() {
+                0 => break,
+                n => linger.left = linger.left.saturating_sub(n),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

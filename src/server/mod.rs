@@ -1,0 +1,211 @@
+//! Sockets and threads: workers that listen, and a stop that loses nothing.
+//!
+//! Each worker is a thread with a runtime of its own: a connection, its exchanges and their
+//! upstream connections never leave it. Knows how requests arrive and nothing of what is done with
+//! them.
+
+pub mod accept;
+pub mod connection;
+pub mod io;
+pub mod listen;
+pub mod watch;
+
+use crate::clock::{self, Duration};
+use crate::proxy::{Phase, Stopping, Worker};
+use crate::routes::plan::{Drain, Listener};
+use crate::server::accept::Acceptor;
+use crate::server::connection::Place;
+use crate::server::watch::{Order, Sweeper};
+use std::io as stdio;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tokio_util::sync::CancellationToken;
+
+/// Upstream connections that lay idle for longer are closed.
+const UPSTREAM_IDLE: Duration = Duration::from_secs(20);
+
+/// A listener with its sockets, one a worker.
+pub struct Bound {
+    listener: Arc<Listener>,
+    sockets: Vec<TcpListener>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Bound {
+    /// Binds a listener for so many workers.
+    ///
+    /// # Errors
+    /// The address is taken, or not ours.
+    pub fn new(listener: &Listener, workers: usize) -> stdio::Result<Bound> {
+        let sockets = listen::bind(listener.address, workers)?;
+        let mut listener = listener.clone();
+        if let Some(socket) = sockets.first() {
+            listener.address = socket.local_addr()?;
+        }
+        Ok(Bound {
+            listener: Arc::new(listener),
+            sockets,
+            open: Arc::default(),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address
+    }
+}
+
+/// The running workers.
+pub struct Server {
+    sweepers: Vec<Arc<Sweeper>>,
+    open: Vec<Arc<AtomicUsize>>,
+    until: CancellationToken,
+    stopping: Arc<Stopping>,
+}
+
+impl Server {
+    /// Starts a thread for each worker, all listening on every one of `bound`.
+    ///
+    /// # Errors
+    /// A thread or its runtime could not be started.
+    pub fn start(
+        workers: Vec<Arc<Worker>>,
+        mut bound: Vec<Bound>,
+        stopping: Arc<Stopping>,
+    ) -> stdio::Result<Server> {
+        let until = CancellationToken::new();
+        let mut sweepers = Vec::new();
+        let open = bound.iter().map(|b| Arc::clone(&b.open)).collect();
+        for worker in workers {
+            let sweeper = Arc::new(Sweeper::default());
+            let entrances = entrances(&mut bound);
+            let thread = Thread {
+                worker,
+                sweeper: Arc::clone(&sweeper),
+                until: until.clone(),
+                entrances,
+            };
+            sweepers.push(sweeper);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            std::thread::Builder::new()
+                .name(format!("worker-{}", thread.worker.id))
+                .spawn(move || runtime.block_on(thread.run()))?;
+        }
+        Ok(Server {
+            sweepers,
+            open,
+            until,
+            stopping,
+        })
+    }
+
+    /// Connections open now.
+    pub fn connections(&self) -> usize {
+        self.open.iter().map(|n| n.load(Relaxed)).sum()
+    }
+
+    /// Stops without losing a request: goes on accepting, and asks every client to leave, until
+    /// nothing new came for `quiet`; then closes the doors and waits for what is under way, all
+    /// within `grace`. `arrivals` counts requests.
+    pub async fn drain(&self, drain: Drain, arrivals: impl Fn() -> u64) {
+        self.stopping.enter(Phase::Leaving);
+        let end = clock::now() + drain.grace;
+        let doors = end - (drain.grace / 5).min(Duration::from_secs(2));
+        let step = (drain.quiet / 5).clamp(Duration::from_millis(5), Duration::from_millis(100));
+        let (mut seen, mut since) = (arrivals(), clock::now());
+        while clock::now() < doors && clock::now() - since < drain.quiet {
+            tokio::time::sleep(step).await;
+            let now = arrivals();
+            if now != seen {
+                (seen, since) = (now, clock::now());
+            }
+        }
+        self.until.cancel();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.ask_all(Order::Leave);
+        while self.connections() > 0 && clock::now() < end {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.stopping.enter(Phase::Over);
+        self.ask_all(Order::End);
+    }
+
+    fn ask_all(&self, order: Order) {
+        for sweeper in &self.sweepers {
+            sweeper.ask_all(order);
+        }
+    }
+}
+
+struct Entrance {
+    socket: TcpListener,
+    listener: Arc<Listener>,
+    index: u16,
+    open: Arc<AtomicUsize>,
+}
+
+/// One socket of each listener.
+fn entrances(bound: &mut [Bound]) -> Vec<Entrance> {
+    let mut entrances = Vec::new();
+    for (index, bound) in (0u16..).zip(bound) {
+        if let Some(socket) = bound.sockets.pop() {
+            let (listener, open) = (Arc::clone(&bound.listener), Arc::clone(&bound.open));
+            entrances.push(Entrance {
+                socket,
+                listener,
+                index,
+                open,
+            });
+        }
+    }
+    entrances
+}
+
+struct Thread {
+    worker: Arc<Worker>,
+    sweeper: Arc<Sweeper>,
+    until: CancellationToken,
+    entrances: Vec<Entrance>,
+}
+
+impl Thread {
+    async fn run(self) {
+        let tick = watch::interval(self.entrances.iter().map(|e| e.listener.timeouts));
+        for entrance in self.entrances {
+            let Ok(socket) = tokio::net::TcpListener::from_std(entrance.socket) else {
+                tracing::error!(listener = entrance.listener.name, "cannot listen");
+                continue;
+            };
+            let worker = Arc::clone(&self.worker);
+            let place = Place {
+                worker,
+                listener: entrance.listener,
+                index: entrance.index,
+            };
+            let (sweeper, until) = (Arc::clone(&self.sweeper), self.until.clone());
+            tokio::spawn(
+                Acceptor {
+                    socket,
+                    place,
+                    sweeper,
+                    open: entrance.open,
+                    until,
+                }
+                .run(),
+            );
+        }
+        let mut pools = clock::now();
+        loop {
+            tokio::time::sleep(tick).await;
+            let now = clock::now();
+            self.sweeper.sweep(now);
+            if now - pools >= Duration::from_secs(1) {
+                pools = now;
+                self.worker.table().sweep(self.worker.id, UPSTREAM_IDLE);
+            }
+        }
+    }
+}
