@@ -1,13 +1,84 @@
-//! Trunkline: a resilience sidecar.
+//! Trunkline: a resilience sidecar. This page is its architecture.
+//!
+//! It stands between an application and the vendors it calls, and decides for each request whether
+//! and how it goes there. Read the rooms in the order in which a request meets them:
+//!
+//! ```text
+//!     client
+//!       | server          accept, protocol, waits: one worker a core, each with a runtime of its own
+//!       v
+//!     proxy::handle       takes ONE route table and ONE exchange; always answers
+//!       | entry           one reading only ------------------> Refusal: bad_request, too_large
+//!       | admit           find the route --------------------> Refusal: no_route
+//!       |                 spend its limits ------------------> Refusal: rate_limited
+//!       | canned          stub, if stubs are on -------------> canned answer, or stub_disabled
+//!       v
+//!     proxy::forward      under one deadline
+//!       | circuit open? --------------------------------------> Refusal: circuit_open
+//!       | permit          one per attempt; tells the breaker when dropped
+//!       | upstream::send  a warm or fresh connection; what went wrong, and was anything sent
+//!       v
+//!     proxy::body         the answer, watched to its END: outcome, metrics, one access line
+//!       v
+//!     client
+//! ```
+//!
+//! # Rooms
+//!
+//! | room | what it is | what it never does |
+//! |---|---|---|
+//! | [`config`] | what the operator wrote, and every problem in it at once | opens a socket, keeps state |
+//! | [`routes`] | what we run on: immutable, compiled from the configuration by `routes::compile` alone | changes after it is installed |
+//! | [`policy`] | decisions: breaker, rate limit, identity, outcome; `now` is an argument | reads a clock, spawns, waits |
+//! | [`profile`] | what a vendor means by its answers, as data | sends anything |
+//! | [`stub`] | canned answers, templates, sequences | touches a socket |
+//! | [`upstream`] | the outside: names, TCP, TLS, connections, one attempt, its errors | decides to repeat or to count |
+//! | [`telemetry`] | metrics, access log, the process's own log | waits for a reader |
+//! | [`live`] | state that outlives a reload, by name | knows a route table |
+//! | [`proxy`] | one request's journey; `refusal.rs` alone chooses a status of ours | sees two tables in one exchange |
+//! | [`server`] | sockets, threads, waits of clients, drain | knows what is done with a request |
+//! | [`reload`] | another table while requests run, or the old one, whole | half of either |
+//! | [`admin`] | the operator's listener | stands on a request's path |
+//! | [`cli`] | one file a verb | is imported |
+//!
+//! Which room may import which is a table in `tests/architecture.rs`.
+//!
+//! # Invariants
+//!
+//! * After compile no type of the configuration exists, and a request never sees two tables.
+//! * Only [`clock`] asks the time; policies are given it.
+//! * Every attempt holds a permit that reports when it is dropped: a cancelled exchange leaks none.
+//! * The exchange rides on the answer's body and counts and logs itself once, however it ended.
+//! * A truncated body never looks complete, in either direction.
+//! * Nothing read from the network can panic; if it does, one exchange answers 500.
+//! * Label values come from the configuration; no secret has a `Debug`.
+//!
+//! # Decisions that a reader may wonder about
+//!
+//! * **Connections are our own, not a library pool's** ([`upstream::pool`]): retry safety rests on
+//!   knowing whether a byte of a request left, on which kind of connection, and for how long that
+//!   had been idle; an opening circuit drops the idle ones. A connection is driven by the exchange
+//!   that uses it, in the same task, which also saves a wake-up each way.
+//! * **Policies are shared by all workers**, so that two cores do not double a limit or the number
+//!   of probes. In the closed state the breaker costs a few atomic loads.
+//! * **Clients' waits have no timers** ([`server::watch`]): connections flip flags, and a sweeper
+//!   looks at all of them a few times a second.
+//! * **Names are resolved by our own resolver** ([`upstream::resolve`]), since a static binary has
+//!   no system library to ask.
+//! * **The rate limiter's memory is bounded and never kind to an attacker** ([`policy::cells`]): a
+//!   newcomer to a full set starts where the one it displaces stood.
 
 pub mod clock;
 pub mod config;
 pub mod routes;
-pub mod policy;
 pub mod profile;
+pub mod policy;
 pub mod stub;
 pub mod upstream;
 pub mod telemetry;
 pub mod live;
 pub mod proxy;
 pub mod server;
+pub mod reload;
+pub mod admin;
+pub mod cli;

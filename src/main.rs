@@ -1,3 +1,17 @@
-//! The binary.
+//! The binary: the allocator, the TLS provider, the log, and a verb.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    trunkline::telemetry::logging::start();
+    if rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .is_err()
+    {
+        tracing::debug!("a TLS provider was installed before");
+    }
+    ExitCode::from(trunkline::cli::main())
+}

@@ -1,0 +1,270 @@
+//! Each policy that a request meets, in order, with the settings of its route.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::policy::breaker::{BreakerSettings, Mode};
+use crate::policy::rate_limit::{self, LimitBy};
+use crate::routes::compile::in_words;
+use crate::routes::pattern::Params;
+use crate::routes::plan::{Accept, LimitPlan, Plan, RoutePlan, UpstreamPlan};
+use crate::routes::rule::Rule;
+use crate::telemetry::access::Format;
+
+use super::asked::Asked;
+
+/// A policy's name and what it would do.
+type Step = (&'static str, String);
+
+/// A request that has found its route.
+pub(super) struct Steps<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) asked: &'a Asked,
+    pub(super) route: &'a RoutePlan,
+    pub(super) rule: &'a Rule,
+    pub(super) params: Params,
+}
+
+impl Steps<'_> {
+    /// Every step up to the one that answers, and the last, which always comes.
+    pub(super) fn all(&self) -> Vec<Step> {
+        let mut steps = vec![self.correlate()];
+        match self.disallowed() {
+            Some(refusal) => steps.push(("match", refusal)),
+            None => {
+                steps.push((
+                    "match",
+                    format!(
+                        "{}, in the dialect of {}",
+                        self.route.name,
+                        self.route.profile.name()
+                    ),
+                ));
+                steps.extend(self.limits());
+                self.answer(&mut steps);
+            }
+        }
+        steps.push(self.observe());
+        steps
+    }
+
+    fn answer(&self, steps: &mut Vec<Step>) {
+        let upstream = self
+            .route
+            .upstream
+            .and_then(|index| self.plan.upstreams.get(index));
+        if self.route.stub.is_some() {
+            let (stub, answered) = self.stub(upstream);
+            steps.push(("stub", stub));
+            if answered {
+                return;
+            }
+        }
+        if let (Some(upstream), Some((name, breaker))) = (upstream, self.plan.breaker(self.route)) {
+            steps.push(("breaker check", check(name, breaker)));
+            steps.push(("breaker permit", permit(breaker)));
+            steps.push(("send", self.send(upstream)));
+            steps.push(("judge", judge(upstream)));
+        }
+    }
+
+    fn correlate(&self) -> Step {
+        let correlation = &self.plan.correlation;
+        let kept = match correlation.accept {
+            Accept::Anyone => "a sound id is kept, anything else replaced by a new one",
+            Accept::TrustedProxies => {
+                "a sound id from a trusted proxy is kept, anything else replaced by a new one"
+            }
+            Accept::Nobody => "the id is always a new one",
+        };
+        (
+            "correlate",
+            format!("{}: {kept}; it is sent on and echoed", correlation.header),
+        )
+    }
+
+    /// The refusal of a parameter with a value that is not in its list.
+    fn disallowed(&self) -> Option<String> {
+        let (_, name, value) = self
+            .route
+            .restricted
+            .iter()
+            .map(|(slot, name)| {
+                (
+                    slot,
+                    name,
+                    self.params.get(*slot, &self.asked.path, &self.asked.host),
+                )
+            })
+            .find(|(_, name, value)| !self.plan.allows(self.route, name, value))?;
+        Some(format!(
+            "answers 404 no_route: {name} may not be {value}, it is a closed list"
+        ))
+    }
+
+    fn limits(&self) -> Vec<Step> {
+        let limits = self
+            .route
+            .limits
+            .iter()
+            .filter_map(|index| self.plan.limits.get(*index));
+        limits.map(|limit| ("limit", self.limit(limit))).collect()
+    }
+
+    fn limit(&self, limit: &LimitPlan) -> String {
+        let value = |name: &str| {
+            let slot = self.rule.slot(name)?;
+            Some(self.params.get(slot, &self.asked.path, &self.asked.host))
+        };
+        let caller = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let client = self
+            .plan
+            .clients
+            .identify(caller, &self.asked.headers, value);
+        let whose = match limit.settings.by {
+            LimitBy::Client => format!(
+                "each client; this one is {} if it calls from {caller}",
+                client.shown()
+            ),
+            LimitBy::Upstream => "all that goes to this upstream".to_owned(),
+            LimitBy::Route => "all that this route takes".to_owned(),
+        };
+        let over = match limit.settings.mode {
+            rate_limit::Mode::Enforce => "429 rate_limited above it",
+            rate_limit::Mode::Observe => "only counted above it",
+        };
+        format!(
+            "{}: {} for {whose}; {over}; {} sets it",
+            limit.name, limit.words, limit.set_by
+        )
+    }
+
+    /// What the stub does, and whether it ends the matter.
+    fn stub(&self, upstream: Option<&UpstreamPlan>) -> (String, bool) {
+        match (self.plan.stubs_enabled, upstream) {
+            (true, _) => (
+                format!(
+                    "answers here, marked X-Stub: {}; nothing is sent",
+                    self.route.name
+                ),
+                true,
+            ),
+            (false, Some(upstream)) => (format!("off: {} answers", upstream.name), false),
+            (false, None) => ("off: answers 403 stub_disabled".to_owned(), true),
+        }
+    }
+
+    fn send(&self, upstream: &UpstreamPlan) -> String {
+        let timeouts = self.route.timeouts;
+        let waits = format!(
+            "connect {}, first byte {}, idle {}, total {}",
+            in_words(timeouts.connect),
+            in_words(timeouts.first_byte),
+            in_words(timeouts.idle),
+            in_words(timeouts.total)
+        );
+        let method = &self.asked.method;
+        match self.url(upstream) {
+            Some(url) => format!("{method} {url}; {waits}"),
+            None => "answers 404 no_route: the request names no host that exists".to_owned(),
+        }
+    }
+
+    fn url(&self, upstream: &UpstreamPlan) -> Option<String> {
+        let host = self
+            .route
+            .host_param
+            .map(|slot| self.params.get(slot, &self.asked.path, &self.asked.host));
+        let endpoint = upstream.target.endpoint(host)?;
+        let scheme = if endpoint.tls { "https" } else { "http" };
+        let mut url = format!(
+            "{scheme}://{}",
+            endpoint.host_field.to_str().unwrap_or_default()
+        );
+        url.push_str(upstream.target.base());
+        match &self.route.rewrite {
+            Some(rewrite) => rewrite.apply(&self.params, &self.asked.path, &mut url),
+            None => url.push_str(&self.asked.path),
+        }
+        if let Some(query) = &self.asked.query {
+            url.push('?');
+            url.push_str(query);
+        }
+        Some(url)
+    }
+
+    fn observe(&self) -> Step {
+        let upstream = self
+            .route
+            .upstream
+            .and_then(|index| self.plan.upstreams.get(index));
+        let upstream = upstream.map_or("-", |upstream| upstream.name.as_str());
+        let log = match self.plan.access_log {
+            Format::Off => "no access log line",
+            Format::Json | Format::Text => "one access log line",
+        };
+        (
+            "observe",
+            format!(
+                "counted for route {}, upstream {upstream}; {log}",
+                self.route.name
+            ),
+        )
+    }
+}
+
+fn check(name: &str, breaker: &BreakerSettings) -> String {
+    if !breaker.enabled {
+        return format!("{name}: off, every request passes");
+    }
+    let mut opens = vec![format!("{} failures in a row", breaker.failure_threshold)];
+    opens.extend(
+        breaker
+            .failure_rate
+            .map(|rate| format!("{} of calls failing", percent(rate))),
+    );
+    opens.extend(breaker.slow_rate.map(|rate| {
+        format!(
+            "{} of calls taking {} or longer",
+            percent(rate),
+            in_words(breaker.slow_after)
+        )
+    }));
+    let over = match opens.len() {
+        1 => String::new(),
+        _ => format!(
+            " (shares over {} and at least {} calls)",
+            in_words(breaker.window),
+            breaker.minimum_calls
+        ),
+    };
+    let act = match breaker.mode {
+        Mode::Enforce => "503 circuit_open while it is open",
+        Mode::Observe => "only shown while it is open",
+    };
+    format!(
+        "{name}: opens at {}{over} for {}; {act}",
+        opens.join(" or "),
+        in_words(breaker.recovery_timeout)
+    )
+}
+
+fn percent(share: f64) -> String {
+    format!("{}%", share * 100.0)
+}
+
+fn permit(breaker: &BreakerSettings) -> String {
+    if !breaker.enabled {
+        return "none needed".to_owned();
+    }
+    format!(
+        "half-open, {} at a time; {} good ones close it",
+        breaker.probes, breaker.success_threshold
+    )
+}
+
+fn judge(upstream: &UpstreamPlan) -> String {
+    format!(
+        "as {} means it: no answer or a 5xx other than 501 is a failure, 429 is throttled, other 4xx count for nothing",
+        upstream.profile.name()
+    )
+}

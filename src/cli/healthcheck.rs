@@ -1,0 +1,53 @@
+//! `healthcheck`: asks a running proxy whether it is ready, for images that hold no other client.
+
+use crate::routes::compile;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Exit code 0 if `/readyz` answers 200, 1 if not, 2 if the file does not say where to ask.
+pub fn run(config: &Path) -> u8 {
+    let plan = match compile::load(config, &|name| std::env::var(name).ok()) {
+        Ok(plan) => plan,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return 2;
+        }
+    };
+    let address = reachable(plan.process.admin.address);
+    match ask(address) {
+        Ok(head) if head.starts_with("HTTP/1.1 200") => 0,
+        Ok(head) => {
+            eprintln!("not ready: {}", head.lines().next().unwrap_or_default());
+            1
+        }
+        Err(e) => {
+            eprintln!("no answer from {address}: {e}");
+            1
+        }
+    }
+}
+
+/// An unspecified address is reached on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut tcp = TcpStream::connect_timeout(&address, PATIENCE)?;
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.write_all(
+        format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer)?;
+    Ok(answer)
+}

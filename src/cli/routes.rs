@@ -1,0 +1,137 @@
+//! `routes`: the compiled table, one line a route, in the order in which routes are tried.
+//!
+//! Shows the plan and decides nothing: what a column says is what a request would meet.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::routes::compile;
+use crate::routes::plan::{Plan, RoutePlan};
+use crate::routes::rule::Rule;
+
+const HEADS: [&str; 6] = ["NAME", "MATCH", "ACTION", "LIMITS", "BREAKER", "STUB"];
+
+/// Prints the table. The exit code: 0, or 2 where the file cannot be used.
+pub fn run(path: &Path) -> u8 {
+    match compile::load(path, &|name| std::env::var(name).ok()) {
+        Ok(plan) => {
+            // A reader that went away has what it wanted.
+            let _ = std::io::stdout().write_all(table(&plan).as_bytes());
+            0
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            2
+        }
+    }
+}
+
+fn table(plan: &Plan) -> String {
+    let routes = plan.routes.iter().enumerate();
+    let rows = routes.map(|(index, route)| row(plan, index, route));
+    let rows: Vec<[String; 6]> = std::iter::once(HEADS.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    let mut widths = [0; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut out = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: String = cells
+            .map(|(cell, width)| format!("{cell:width$}  "))
+            .collect();
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+fn row(plan: &Plan, index: usize, route: &RoutePlan) -> [String; 6] {
+    let upstream = route.upstream.and_then(|index| plan.upstreams.get(index));
+    let limits = route
+        .limits
+        .iter()
+        .filter_map(|index| plan.limits.get(*index));
+    let limits: Vec<&str> = limits.map(|limit| limit.name.as_str()).collect();
+    let stub = match (&route.stub, plan.stubs_enabled) {
+        (None, _) => "-",
+        (Some(_), true) => "on",
+        (Some(_), false) => "off",
+    };
+    [
+        route.name.clone(),
+        plan.matcher
+            .rule(index)
+            .map(|rule| conditions(plan, rule))
+            .unwrap_or_default(),
+        upstream.map_or("stub".to_owned(), |upstream| {
+            format!("{} {}", upstream.name, upstream.url)
+        }),
+        or_dash(limits.join(",")),
+        plan.breaker(route).map_or("-", |(name, _)| name).to_owned(),
+        stub.to_owned(),
+    ]
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text
+    }
+}
+
+/// What a rule asks for; values of fields and queries may be secrets and are left out.
+fn conditions(plan: &Plan, rule: &Rule) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let listener = rule
+        .listener
+        .and_then(|n| plan.process.listeners.get(usize::from(n)));
+    words.extend(listener.map(|listener| format!("[{}]", listener.name)));
+    if !rule.methods.is_empty() {
+        let methods: Vec<&str> = rule.methods.iter().map(|method| method.as_str()).collect();
+        words.push(methods.join(","));
+    }
+    let host = rule.host.as_ref().map_or("", |host| host.as_str());
+    let path = rule.path.as_ref().map_or("", |path| path.as_str());
+    words.push(format!("{host}{path}"));
+    words.extend(rule.query.iter().map(|(name, _)| format!("?{name}=...")));
+    words.extend(rule.headers.iter().map(|(name, _)| format!("{name}: ...")));
+    words.retain(|word| !word.is_empty());
+    if words.is_empty() {
+        "everything".to_owned()
+    } else {
+        words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn every_route_is_a_line_of_aligned_columns() {
+        let text = "\
+rate_limits: { few: { requests: 5 } }
+upstreams: { api: { url: https://api.example } }
+stubs: { enabled: false }
+routes:
+  - { name: one, match: { host: a.example, path: \"/x/{id}\", methods: [GET, PUT], headers: { x-key: secret } }, upstream: api, rate_limit: few }
+  - { name: rest, stub: {} }
+";
+        let plan = compile::parse("f.yaml", text, &|_| None).unwrap();
+        assert_eq!(
+            table(&plan),
+            "\
+NAME  MATCH                                ACTION                   LIMITS  BREAKER  STUB
+one   GET,PUT a.example/x/{id} x-key: ...  api https://api.example  few     api      -
+rest  everything                           stub                     -       -        off
+"
+        );
+    }
+}

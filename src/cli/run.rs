@@ -1,0 +1,233 @@
+//! `run`: from a file to a serving process, and to a clean end.
+//!
+//! Everything that can be wrong is found before the first socket is bound. One thread with a
+//! runtime of its own does what is not a request: signals, the operator's listener, upkeep.
+
+use crate::admin::{self, Admin};
+use crate::clock::{self, Duration};
+use crate::live::Live;
+use crate::proxy::{Stopping, Worker};
+use crate::reload::Reloader;
+use crate::routes::compile;
+use crate::routes::plan::{Plan, Process};
+use crate::routes::table::Table;
+use crate::server::{Bound, Server, listen};
+use crate::telemetry::access::AccessLog;
+use crate::upstream::resolve::Resolver;
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Serves until told to stop. The exit code: 0 after a drain, 1 failed, 2 the file is wrong.
+pub fn run(config: &Path) -> u8 {
+    let started = clock::wall();
+    let plan = match compile::load(config, &|name| std::env::var(name).ok()) {
+        Ok(plan) => plan,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return 2;
+        }
+    };
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    match serve(config, plan, started) {
+        Ok(()) => 0,
+        Err(e) => {
+            tracing::error!("{e:#}");
+            eprintln!("trunkline: {e:#}");
+            1
+        }
+    }
+}
+
+/// The parts of a running process.
+struct Running {
+    server: Server,
+    workers: Vec<Arc<Worker>>,
+    tables: Arc<ArcSwap<Table>>,
+    live: Arc<Live>,
+    reloader: Arc<Reloader>,
+    log: Arc<AccessLog>,
+}
+
+fn serve(config: &Path, plan: Plan, started: clock::SystemTime) -> anyhow::Result<()> {
+    let count = worker_count(&plan.process)?;
+    let process = plan.process.clone();
+    let bound = bind(&process, count)?;
+    let admin_socket = bind_one(process.admin.address, "admin")?;
+    let metrics_socket = process
+        .metrics
+        .map(|a| bind_one(a, "metrics"))
+        .transpose()?;
+    announce(&plan, &bound, &admin_socket, count);
+    let live = Arc::new(Live::default());
+    live.metrics
+        .gauge(
+            "trunkline_build_info",
+            &[("version", env!("CARGO_PKG_VERSION"))],
+        )
+        .set(1.0);
+    live.metrics
+        .counter("trunkline_access_log_dropped_total", &[])
+        .increment(0);
+    let table = Table::install(plan, &live, count)?;
+    let tables = Arc::new(ArcSwap::from_pointee(table));
+    let stopping = Arc::new(Stopping::default());
+    let log = AccessLog::start().context("cannot start the access log")?;
+    let workers = workers(count, &tables, &log, &stopping);
+    let server = Server::start(workers.clone(), bound, Arc::clone(&stopping))
+        .context("cannot start the workers")?;
+    let reloader = Reloader::new(
+        config.to_owned(),
+        Arc::clone(&tables),
+        Arc::clone(&live),
+        count,
+    );
+    let reloader = Arc::new(reloader);
+    let admin = Arc::new(Admin {
+        tables: Arc::clone(&tables),
+        reloader: Arc::clone(&reloader),
+        stopping,
+        started,
+    });
+    let running = Running {
+        server,
+        workers,
+        tables,
+        live,
+        reloader,
+        log,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        if let Some(socket) = metrics_socket {
+            tokio::spawn(admin::serve(socket, admin::scraped(Arc::clone(&admin))));
+        }
+        tokio::spawn(admin::serve(admin_socket, admin::router(admin)));
+        running.until_told().await
+    })
+}
+
+fn worker_count(process: &Process) -> anyhow::Result<usize> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    match std::env::var("TRUNKLINE_THREADS") {
+        Ok(n) if !n.is_empty() => {
+            let n: usize = n
+                .parse()
+                .with_context(|| format!("TRUNKLINE_THREADS is {n:?}, not a number"))?;
+            Ok(if n == 0 { cores() } else { n.min(1024) })
+        }
+        _ => Ok(process.threads.unwrap_or_else(cores)),
+    }
+}
+
+fn bind(process: &Process, workers: usize) -> anyhow::Result<Vec<Bound>> {
+    let bind = |listener| {
+        Bound::new(listener, workers)
+            .with_context(|| cannot_listen(&listener.name, listener.address))
+    };
+    process.listeners.iter().map(bind).collect()
+}
+
+fn bind_one(address: std::net::SocketAddr, name: &str) -> anyhow::Result<std::net::TcpListener> {
+    listen::bind_one(address).with_context(|| cannot_listen(name, address))
+}
+
+fn cannot_listen(name: &str, address: std::net::SocketAddr) -> String {
+    format!("cannot listen on {address} ({name}); is another process there?")
+}
+
+fn workers(
+    count: usize,
+    tables: &Arc<ArcSwap<Table>>,
+    log: &Arc<AccessLog>,
+    stopping: &Arc<Stopping>,
+) -> Vec<Arc<Worker>> {
+    let resolver = Arc::new(Resolver::default());
+    let worker = |id| {
+        Arc::new(Worker {
+            id,
+            tables: Arc::clone(tables),
+            log: log.appender(),
+            resolver: Arc::clone(&resolver),
+            stopping: Arc::clone(stopping),
+            arrivals: AtomicU64::new(0),
+        })
+    };
+    (0..count).map(worker).collect()
+}
+
+/// One line that says what was started.
+fn announce(plan: &Plan, bound: &[Bound], admin: &std::net::TcpListener, workers: usize) {
+    let listeners: Vec<String> = bound.iter().map(|b| b.address().to_string()).collect();
+    let admin = admin
+        .local_addr()
+        .map(|a| a.to_string())
+        .unwrap_or_default();
+    tracing::info!(
+        listen = listeners.join(","),
+        admin,
+        workers,
+        environment = plan.environment,
+        stubs = plan.stubs_enabled,
+        routes = plan.routes.len(),
+        upstreams = plan.upstreams.len(),
+        config = plan.file,
+        "trunkline {}",
+        env!("CARGO_PKG_VERSION")
+    );
+}
+
+impl Running {
+    /// Reloads, ticks and keeps up until a signal asks for the end; then drains.
+    async fn until_told(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        let mut ticks = 0u32;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => {
+                    let reloader = Arc::clone(&self.reloader);
+                    tokio::task::spawn_blocking(move || reloader.reload().is_ok()).await.ok();
+                }
+                _ = tick.tick() => {
+                    self.live.tick();
+                    ticks = ticks.wrapping_add(1);
+                    if ticks.is_multiple_of(4) {
+                        self.live.metrics.upkeep();
+                        let dropped = self.live.metrics.counter("trunkline_access_log_dropped_total", &[]);
+                        dropped.absolute(self.log.dropped());
+                    }
+                }
+            }
+        }
+        tracing::info!("draining");
+        let drain = self.tables.load().plan.process.drain;
+        let arrivals = || self.workers.iter().map(|w| w.arrivals.load(Relaxed)).sum();
+        let ended = tokio::select! {
+            () = self.server.drain(drain, arrivals) => true,
+            _ = terminate.recv() => false,
+            _ = interrupt.recv() => false,
+        };
+        self.log.flush();
+        if !ended {
+            anyhow::bail!(
+                "stopped at once by a second signal, {} connections cut",
+                self.server.connections()
+            );
+        }
+        tracing::info!("drained");
+        self.log.flush();
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! Another route table while requests run: load, compile, swap one pointer, or keep the old one.
+//!
+//! A file with a problem changes nothing at all. What is bound at start (addresses, threads) cannot
+//! be changed by a reload, and the report says so.
+
+use crate::clock;
+use crate::config::Problems;
+use crate::live::Live;
+use crate::routes::compile;
+use crate::routes::plan::{Plan, Process};
+use crate::routes::table::Table;
+use arc_swap::ArcSwap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The means to replace the running table.
+pub struct Reloader {
+    path: PathBuf,
+    tables: Arc<ArcSwap<Table>>,
+    live: Arc<Live>,
+    workers: usize,
+    bound: Process,
+    last_error: Mutex<Option<String>>,
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The hash of the configuration that now runs.
+    pub hash: String,
+    /// What takes a restart to change, in words.
+    pub needs_restart: Vec<String>,
+}
+
+impl Reloader {
+    /// Reloads `path` into `tables`.
+    pub fn new(
+        path: PathBuf,
+        tables: Arc<ArcSwap<Table>>,
+        live: Arc<Live>,
+        workers: usize,
+    ) -> Self {
+        let bound = tables.load().plan.process.clone();
+        count(&live, "success", 0);
+        count(&live, "failure", 0);
+        loaded_now(&live);
+        Reloader {
+            path,
+            tables,
+            live,
+            workers,
+            bound,
+            last_error: Mutex::default(),
+        }
+    }
+
+    /// Why the last reload failed, if it did.
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Replaces the table by what the file says now.
+    ///
+    /// # Errors
+    /// Every problem of the file; the old table goes on.
+    pub fn reload(&self) -> Result<Report, String> {
+        let result = self.try_reload();
+        let (word, what) = match &result {
+            Ok(report) => ("success", format!("configuration {} loaded", report.hash)),
+            Err(problems) => ("failure", format!("configuration kept: {problems}")),
+        };
+        count(&self.live, word, 1);
+        match &result {
+            Ok(report) => {
+                loaded_now(&self.live);
+                tracing::info!(hash = report.hash, "configuration reloaded");
+                for what in &report.needs_restart {
+                    tracing::warn!("{what} needs a restart");
+                }
+            }
+            Err(problems) => {
+                tracing::error!(%problems, "configuration not reloaded; the old one goes on")
+            }
+        }
+        *self
+            .last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = result.as_ref().err().cloned();
+        let file = self.path.display().to_string();
+        self.live
+            .events
+            .announce("reload", &file, what, serde_json::Value::Null);
+        result
+    }
+
+    fn try_reload(&self) -> Result<Report, String> {
+        let plan = compile::load(&self.path, &|name| std::env::var(name).ok())
+            .map_err(|problems: Problems| problems.to_string())?;
+        for warning in &plan.warnings {
+            tracing::warn!("{warning}");
+        }
+        let needs_restart = self.differences(&plan);
+        let hash = plan.hash.clone();
+        let table = Table::install(plan, &self.live, self.workers).map_err(|e| e.to_string())?;
+        self.tables.store(Arc::new(table));
+        Ok(Report {
+            hash,
+            needs_restart,
+        })
+    }
+
+    fn differences(&self, plan: &Plan) -> Vec<String> {
+        let (old, new) = (&self.bound, &plan.process);
+        let mut changed = Vec::new();
+        if old.listeners != new.listeners {
+            changed.push("a changed listener".to_owned());
+        }
+        if old.admin.address != new.admin.address || old.metrics != new.metrics {
+            changed.push("a changed admin or metrics address".to_owned());
+        }
+        if old.threads != new.threads {
+            changed.push("a changed thread count".to_owned());
+        }
+        changed
+    }
+}
+
+fn count(live: &Live, result: &str, n: u64) {
+    live.metrics
+        .counter("trunkline_config_reloads_total", &[("result", result)])
+        .increment(n);
+}
+
+fn loaded_now(live: &Live) {
+    let at = clock::wall()
+        .duration_since(clock::SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    live.metrics
+        .gauge(
+            "trunkline_config_last_reload_success_timestamp_seconds",
+            &[],
+        )
+        .set(at.as_secs_f64());
+}
