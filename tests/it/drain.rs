@@ -1,0 +1,118 @@
+//! Stopping: what runs is finished, what is told twice obeys at once.
+
+use crate::support::*;
+
+fn slow(drain: &str) -> (Upstream, Gate, Proxy) {
+    let gate = Gate::default();
+    let upstream = Upstream::choosing({
+        let gate = gate.clone();
+        move |_, received| match received.target.as_str() {
+            "/slow" => reply(200).body("finished").behind(&gate),
+            _ => reply(200).body("quick"),
+        }
+    });
+    let proxy = Proxy::start(format!("drain: {{ {drain} }}\n{}", straight_to(&upstream)));
+    (upstream, gate, proxy)
+}
+
+/// Waits until the proxy knows that it is to stop: not ready, or gone.
+fn wait_until_draining(proxy: &Proxy) {
+    until("the proxy to say that it is stopping", || {
+        let answer = Client::try_connect(proxy.admin())
+            .ok()
+            .and_then(|mut client| {
+                client.start(&get("/readyz"));
+                client.try_read("GET")
+            });
+        answer.is_none_or(|answer| answer.status == 503)
+    });
+}
+
+#[test]
+fn an_idle_proxy_stops_with_0() {
+    for signal in ["TERM", "INT"] {
+        let (_upstream, _gate, mut proxy) = slow("grace: 5s");
+        assert_eq!(proxy.get("/x").text(), "quick");
+        proxy.signal(signal);
+        assert_eq!(proxy.wait_for_exit().code(), Some(0), "SIG{signal}");
+    }
+}
+
+#[test]
+fn what_is_in_flight_is_finished_before_it_stops() {
+    let (upstream, gate, mut proxy) = slow("grace: 60s");
+    let mut clients: Vec<Client> = (0..10).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        client.start(&get("/slow"));
+    }
+    upstream.wait_for(10);
+    proxy.signal("TERM");
+    wait_until_draining(&proxy);
+    assert!(proxy.exited().is_none(), "ten answers are still owed");
+    gate.open();
+    for client in &mut clients {
+        let answer = client.read("GET").whole();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "finished"));
+    }
+    assert_eq!(proxy.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_stream_in_flight_is_finished_before_it_stops() {
+    let gate = Gate::default();
+    let first = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+    let upstream = Upstream::script([raw(first).then_behind(&gate, "4\r\nlast\r\n0\r\n\r\n")]);
+    let mut proxy = Proxy::start(format!(
+        "drain: {{ grace: 60s }}\n{}",
+        straight_to(&upstream)
+    ));
+    let mut client = proxy.connect();
+    client.start(&get("/x"));
+    client.wait_for_bytes("first");
+    proxy.signal("TERM");
+    wait_until_draining(&proxy);
+    gate.open();
+    assert_eq!(client.read("GET").whole().text(), "firstlast");
+    assert_eq!(proxy.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_exits_at_once() {
+    let (upstream, _gate, mut proxy) = slow("grace: 60s");
+    let mut client = proxy.connect();
+    client.start(&get("/slow"));
+    upstream.wait_for(1);
+    proxy.signal("TERM");
+    wait_until_draining(&proxy);
+    assert!(proxy.exited().is_none());
+    proxy.signal("TERM");
+    proxy.wait_for_exit();
+    assert!(
+        client
+            .try_read("GET")
+            .is_none_or(|answer| answer.status != 200)
+    );
+}
+
+#[test]
+fn the_grace_is_an_end() {
+    let (upstream, _gate, mut proxy) = slow("grace: 1s");
+    let mut client = proxy.connect();
+    client.start(&get("/slow"));
+    upstream.wait_for(1);
+    proxy.signal("TERM");
+    proxy.wait_for_exit();
+}
+
+#[test]
+fn the_last_access_lines_are_written() {
+    let (upstream, gate, mut proxy) = slow("grace: 60s");
+    let mut client = proxy.connect();
+    client.start(&get("/slow"));
+    upstream.wait_for(1);
+    proxy.signal("TERM");
+    gate.open();
+    client.read("GET");
+    proxy.wait_for_exit();
+    assert_eq!(proxy.wait_for_line("/slow")["status"], 200);
+}

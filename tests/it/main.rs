@@ -1,0 +1,37 @@
+//! The promises of the product, each kept by a test against the real binary: raw bytes in, exact bytes at a scripted
+//! upstream. A file per promise; `support` is the vocabulary they are written in. A test that fails names the promise
+//! that was broken.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_imports,
+    clippy::disallowed_methods,
+    clippy::float_cmp,
+    unreachable_pub,
+    dead_code,
+    reason = "tests fail by panicking, ask the real clock, and share a vocabulary"
+)]
+
+mod access_log;
+mod admin;
+mod breaker;
+mod breaker_half_open;
+mod cli;
+mod correlation;
+mod drain;
+mod forwarding;
+mod hostile;
+mod limits;
+mod metrics;
+mod rate_limit;
+mod refusal;
+mod reload;
+mod routing;
+mod shipped;
+mod stub;
+mod support;
+mod timeouts;
+mod vocabulary;

@@ -1,0 +1,184 @@
+//! A new file takes the place of the old one whole, or not at all; what the policies have learnt stays.
+
+use crate::support::*;
+
+fn file(upstream: &Upstream, path: &str, threshold: usize) -> String {
+    format!(
+        "
+rate_limits:
+  tight: {{ requests: 2, per: 1h }}
+upstreams:
+  up: {{ url: \"{}\", breaker: {{ failure_threshold: {threshold}, recovery_timeout: 60s }} }}
+routes:
+  - {{ name: limited, match: {{ path: /limited }}, upstream: up, rate_limit: tight }}
+  - {{ name: all, match: {{ path: \"{path}\" }}, upstream: up }}
+",
+        upstream.url()
+    )
+}
+
+fn reloads(proxy: &Proxy, result: &str) -> f64 {
+    proxy
+        .metrics()
+        .value("trunkline_config_reloads_total", &[("result", result)])
+        .unwrap_or_default()
+}
+
+/// Puts `change` in the place of the text that it names, in the proxy's own file, and asks for a reload.
+fn reload(proxy: &Proxy, from: &str, to: &str, result: &str) {
+    let text = std::fs::read_to_string(proxy.config()).unwrap();
+    assert!(text.contains(from), "{from} in\n{text}");
+    let before = reloads(proxy, result);
+    std::fs::write(proxy.config(), text.replace(from, to)).unwrap();
+    proxy.signal("HUP");
+    until(&format!("a reload with {result}"), || {
+        reloads(proxy, result) > before
+    });
+}
+
+#[test]
+fn a_signal_brings_the_new_routes() {
+    let upstream = Upstream::answering("");
+    let proxy = Proxy::start(file(&upstream, "/old", 3));
+    assert_eq!(
+        (proxy.get("/old").status, proxy.get("/new").status),
+        (200, 404)
+    );
+    reload(&proxy, "/old", "/new", "success");
+    assert_eq!(
+        (proxy.get("/old").status, proxy.get("/new").status),
+        (404, 200)
+    );
+}
+
+#[test]
+fn a_bad_file_keeps_the_old_one_whole() {
+    let upstream = Upstream::answering("");
+    let proxy = Proxy::start(file(&upstream, "/old", 3));
+    reload(&proxy, "upstream: up", "upstream: nobody", "failure");
+    assert_eq!(proxy.get("/old").status, 200);
+    let status = proxy.ask(&get("/api/v1/status")).json();
+    assert!(
+        status["config"]["last_error"]
+            .to_string()
+            .contains("nobody"),
+        "{status}"
+    );
+    assert_eq!(proxy.ask(&get("/readyz")).status, 200);
+    reload(&proxy, "upstream: nobody", "upstream: up", "success");
+    let status = proxy.ask(&get("/api/v1/status")).json();
+    assert!(status["config"]["last_error"].is_null(), "{status}");
+}
+
+#[test]
+fn an_open_breaker_and_a_spent_limit_survive() {
+    let upstream =
+        Upstream::choosing(|_, received| reply(if received.target == "/old" { 500 } else { 200 }));
+    let proxy = Proxy::start(file(&upstream, "/old", 3));
+    assert_eq!(
+        (proxy.get("/limited").status, proxy.get("/limited").status),
+        (200, 200)
+    );
+    assert_eq!(proxy.get("/limited").status, 429);
+    (0..3).for_each(|_| assert_eq!(proxy.get("/old").status, 500));
+    proxy.wait_for_breaker("up", 2.0);
+    let sent = upstream.count();
+    reload(
+        &proxy,
+        "failure_threshold: 3",
+        "failure_threshold: 5",
+        "success",
+    );
+    assert_eq!(proxy.get("/old").status, 503);
+    assert_eq!(proxy.get("/limited").status, 429);
+    assert_eq!(upstream.count(), sent);
+    let metrics = proxy.metrics();
+    assert_eq!(
+        metrics.value("circuit_breaker_opens_total", &[("service", "up")]),
+        Some(1.0)
+    );
+}
+
+#[test]
+fn series_of_names_that_are_gone_disappear() {
+    let upstream = Upstream::answering("");
+    let proxy = Proxy::start(file(&upstream, "/old", 3));
+    proxy.get("/limited");
+    until("the route's series", || {
+        proxy
+            .metrics()
+            .value("trunkline_requests_total", &[("route", "limited")])
+            == Some(1.0)
+    });
+    reload(&proxy, "name: limited", "name: renamed", "success");
+    until("the old name to be gone", || {
+        proxy
+            .metrics()
+            .series
+            .keys()
+            .all(|(_, labels)| labels.get("route").is_none_or(|route| route != "limited"))
+    });
+}
+
+#[test]
+fn no_request_fails_while_files_come_and_go() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(file(&upstream, "/{*rest}", 3));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut statuses = Vec::new();
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        statuses.push(proxy.get("/x").status);
+                    }
+                    statuses
+                })
+            })
+            .collect();
+        for _ in 0..5 {
+            reload(
+                &proxy,
+                "failure_threshold: 3",
+                "failure_threshold: 4",
+                "success",
+            );
+            reload(&proxy, "upstream: up", "upstream: nobody", "failure");
+            reload(&proxy, "upstream: nobody", "upstream: up", "success");
+            reload(
+                &proxy,
+                "failure_threshold: 4",
+                "failure_threshold: 3",
+                "success",
+            );
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for caller in callers {
+            let statuses = caller.join().unwrap();
+            assert!(
+                !statuses.is_empty() && statuses.iter().all(|status| *status == 200),
+                "{statuses:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn the_admin_listener_reloads_for_its_own_page_alone() {
+    let upstream = Upstream::answering("");
+    let proxy = Proxy::start(file(&upstream, "/old", 3));
+    let ask = |request: Request| proxy.ask(&request).status;
+    let json = || post("/-/reload", "{}").header("Content-Type", "application/json");
+    assert_eq!(
+        ask(post("/-/reload", "")) / 100,
+        4,
+        "a form can be sent across sites"
+    );
+    assert_eq!(ask(json().header("Origin", "http://evil.example")) / 100, 4);
+    assert_eq!(ask(json().header("Host", "evil.example")) / 100, 4);
+    assert_eq!(reloads(&proxy, "failure"), 0.0);
+    let before = reloads(&proxy, "success");
+    assert_eq!(ask(json()) / 100, 2);
+    until("the reload", || reloads(&proxy, "success") > before);
+}

@@ -1,0 +1,208 @@
+//! The file that is shipped does what it promises, over real HTTP and through its own variables:
+//! stub gate, breaker, recovery, rate limit, correlation.
+
+use crate::support::proxy::File;
+use crate::support::verbs::{project, verb_in};
+use crate::support::*;
+
+/// The shipped file on addresses of its own, with Vapi and Twilio at `upstream`.
+fn shipped(upstream: &Upstream, environment: &[(&str, &str)]) -> Proxy {
+    let text = crate::support::verbs::shipped("proxy.yaml");
+    let file = File::write(&format!("# @LISTEN@ @ADMIN@\n{text}"));
+    let (listen, admin) = (
+        file.address("LISTEN").to_string(),
+        file.address("ADMIN").to_string(),
+    );
+    let url = upstream.url();
+    let own = [
+        ("TRUNKLINE_LISTEN", listen.as_str()),
+        ("TRUNKLINE_ADMIN", admin.as_str()),
+        ("VAPI_URL", url.as_str()),
+        ("TWILIO_URL", url.as_str()),
+    ];
+    Proxy::on(file, &[own.as_slice(), environment].concat())
+}
+
+const ROOMY: (&str, &str) = ("RATE_LIMIT_PER_MINUTE", "1000");
+
+#[test]
+fn calendar_and_mail_answer_from_stubs_while_stubs_are_on() {
+    let upstream = Upstream::answering("");
+    let proxy = shipped(&upstream, &[ROOMY]);
+    let requests = [
+        get("/api/v1/integrations/calendar/google/events"),
+        get("/google/calendar/v3/calendars/primary/events"),
+        post("/google/calendar/v3/freeBusy", "{}").header("Content-Type", "application/json"),
+        post(
+            "/google/gmail/v1/users/me/messages/send",
+            "{\"raw\": \"YQ\"}",
+        )
+        .header("Content-Type", "application/json"),
+        get("/graph/v1.0/me/events"),
+        post("/graph/v1.0/me/sendMail", "{\"message\": {}}")
+            .header("Content-Type", "application/json"),
+    ];
+    for request in requests {
+        let answer = proxy.send(&request);
+        assert!(
+            answer.status < 300,
+            "{request:?}: {}{}",
+            answer.head,
+            answer.text()
+        );
+        assert!(answer.header("x-stub").is_some(), "{request:?}");
+        assert!(answer.header("x-correlation-id").is_some(), "{request:?}");
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[test]
+fn calendar_and_mail_are_403_while_stubs_are_off() {
+    let upstream = Upstream::answering("");
+    let proxy = shipped(&upstream, &[ROOMY, ("INTEGRATIONS_STUB_MODE", "false")]);
+    let calendar = proxy.get("/api/v1/integrations/calendar/google/events");
+    let mail = proxy.send(&post("/google/gmail/v1/users/me/messages/send", "{}"));
+    for answer in [calendar, mail] {
+        assert_eq!(answer.status, 403);
+        assert!(
+            answer
+                .header("proxy-status")
+                .unwrap()
+                .contains("stub_disabled")
+        );
+    }
+}
+
+#[test]
+fn production_refuses_stubs_and_names_the_variable() {
+    let path = project().join("proxy.yaml");
+    for verb in ["check", "run"] {
+        let ended = verb_in(&path, &[verb], &[("ENVIRONMENT", "production")]);
+        assert_eq!(ended.code, Some(2), "{}", ended.text());
+        assert!(
+            ended.text().contains("INTEGRATIONS_STUB_MODE"),
+            "{}",
+            ended.text()
+        );
+    }
+    let off = [
+        ("ENVIRONMENT", "production"),
+        ("INTEGRATIONS_STUB_MODE", "false"),
+    ];
+    let ended = verb_in(&path, &["check"], &off);
+    assert_eq!(ended.code, Some(0), "{}", ended.text());
+}
+
+#[test]
+fn the_breaker_opens_after_the_threshold_for_calls_and_messages_together() {
+    let upstream = Upstream::script([reply(500)]);
+    let proxy = shipped(&upstream, &[ROOMY]);
+    let create = |what: &str, number: usize| {
+        let path = format!("/twilio/api/2010-04-01/Accounts/AC1/{what}.json");
+        proxy.send(
+            &post(&path, format!("To=%2B1&Body={number}"))
+                .header("Content-Type", "application/x-www-form-urlencoded"),
+        )
+    };
+    for (number, what) in ["Calls", "Messages", "Calls"].into_iter().enumerate() {
+        assert_eq!(create(what, number).status, 500);
+    }
+    proxy.wait_for_breaker("twilio", 2.0);
+    for (number, what) in ["Messages", "Calls"].into_iter().enumerate() {
+        let answer = create(what, 10 + number);
+        assert_eq!(
+            (answer.status, answer.json()["details"]["reason"].as_str()),
+            (503, Some("circuit_open"))
+        );
+    }
+    assert_eq!(upstream.count(), 3);
+}
+
+#[test]
+fn it_recovers_through_half_open() {
+    let upstream = Upstream::script([reply(500), reply(500), reply(200)]);
+    let environment = [
+        ROOMY,
+        ("CIRCUIT_BREAKER_THRESHOLD", "2"),
+        ("CIRCUIT_BREAKER_RECOVERY_TIMEOUT", "1"),
+        ("CIRCUIT_BREAKER_SUCCESS_THRESHOLD", "1"),
+    ];
+    let proxy = shipped(&upstream, &environment);
+    for _ in 0..2 {
+        assert_eq!(proxy.get("/vapi/assistant").status, 500);
+    }
+    proxy.wait_for_breaker("vapi", 2.0);
+    proxy.wait_for_breaker("vapi", 1.0);
+    assert_eq!(proxy.get("/vapi/assistant").status, 200);
+    proxy.wait_for_breaker("vapi", 0.0);
+    assert_eq!(upstream.requests()[0].target, "/assistant");
+}
+
+#[test]
+fn the_breaker_can_be_switched_off() {
+    let upstream = Upstream::script([reply(500)]);
+    let proxy = shipped(&upstream, &[ROOMY, ("CIRCUIT_BREAKER_ENABLED", "false")]);
+    for _ in 0..6 {
+        assert_eq!(proxy.get("/vapi/assistant").status, 500);
+    }
+    assert_eq!(upstream.count(), 6);
+}
+
+#[test]
+fn the_eleventh_request_within_a_minute_is_429() {
+    let upstream = Upstream::answering("");
+    let proxy = shipped(&upstream, &[]);
+    let statuses: Vec<u16> = (0..11)
+        .map(|_| {
+            proxy
+                .get("/api/v1/integrations/calendar/google/events")
+                .status
+        })
+        .collect();
+    assert_eq!(statuses[..10], [200; 10]);
+    let answers: Vec<Response> = (0..3)
+        .map(|_| proxy.get("/api/v1/integrations/calendar/google/events"))
+        .collect();
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert!(
+        refused
+            .header("retry-after")
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            >= 1
+    );
+}
+
+#[test]
+fn the_four_metrics_stand_at_zero_for_both_vendors() {
+    let upstream = Upstream::answering("");
+    let proxy = shipped(&upstream, &[]);
+    let metrics = proxy.metrics();
+    for service in ["vapi", "twilio"] {
+        for name in ["state", "failures_total", "opens_total", "closes_total"] {
+            let value = metrics.value(&format!("circuit_breaker_{name}"), &[("service", service)]);
+            assert_eq!(value, Some(0.0), "circuit_breaker_{name} of {service}");
+        }
+    }
+}
+
+#[test]
+fn a_correlation_id_is_carried_or_minted() {
+    let upstream = Upstream::answering("{}");
+    let proxy = shipped(&upstream, &[ROOMY]);
+    let carried = proxy.send(&get("/vapi/assistant").header("X-Correlation-ID", "call-1"));
+    assert_eq!(carried.header("x-correlation-id"), Some("call-1"));
+    let minted = proxy
+        .get("/vapi/assistant")
+        .header("x-correlation-id")
+        .unwrap()
+        .to_owned();
+    assert_eq!(minted.len(), 36);
+    let sent: Vec<String> = upstream
+        .requests()
+        .iter()
+        .map(|received| received.header("x-correlation-id").unwrap().to_owned())
+        .collect();
+    assert_eq!(sent, ["call-1".to_owned(), minted]);
+}

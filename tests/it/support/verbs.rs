@@ -1,0 +1,85 @@
+//! Runs a verb of the binary to its end and keeps what it printed. Used for everything that does not serve.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use super::proxy::{File, command};
+use super::wait::until_some;
+
+/// A verb that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Both streams, one after the other.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
+    /// The problems that `check` printed, as `(line, column, what)`.
+    pub fn problems(&self) -> Vec<(usize, usize, String)> {
+        let located = |line: &str| {
+            let (_, rest) = line.split_once("proxy.yaml:")?;
+            let (row, rest) = rest.split_once(':')?;
+            let (column, what) = rest.split_once(':')?;
+            Some((
+                row.parse().ok()?,
+                column.parse().ok()?,
+                what.trim().to_owned(),
+            ))
+        };
+        self.text().lines().filter_map(located).collect()
+    }
+}
+
+/// Runs `trunkline <arguments>` with `TRUNKLINE_CONFIG` set to `config`.
+#[track_caller]
+pub fn verb_in(config: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let mut command = command(config, environment);
+    let mut child = command
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = child.stdout.take().unwrap();
+    let mut err = child.stderr.take().unwrap();
+    let stdout = std::thread::spawn(move || std::io::read_to_string(&mut out).unwrap());
+    let stderr = std::thread::spawn(move || std::io::read_to_string(&mut err).unwrap());
+    let status = until_some(
+        &format!("`trunkline {}` to end", arguments.join(" ")),
+        || child.try_wait().unwrap(),
+    );
+    Ended {
+        code: status.code(),
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+    }
+}
+
+/// Runs a verb on this text.
+#[track_caller]
+pub fn verb(yaml: &str, arguments: &[&str]) -> Ended {
+    verb_in(&File::write(yaml).path, arguments, &[])
+}
+
+/// `trunkline check` on this text.
+#[track_caller]
+pub fn check(yaml: &str) -> Ended {
+    verb(yaml, &["check"])
+}
+
+/// The project's own folder, which holds the shipped files.
+pub fn project() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A shipped file's text.
+#[track_caller]
+pub fn shipped(name: &str) -> String {
+    std::fs::read_to_string(project().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}

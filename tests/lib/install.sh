@@ -1,0 +1,101 @@
+# shellcheck shell=bash
+# What the tests need and the machine may lack. Everything goes to tests/.work, except the few Debian packages
+# that have to be installed; whatever cannot be had ends the run. Sourced by tests/run and .ci/run.
+
+WORK=$PWD/tests/.work
+mkdir -p "$WORK"
+
+say() { printf '\n== %s\n' "$*"; }
+
+fail() {
+    printf 'tests/run: %s\n' "$*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        fail "needs root for: $* (run it as root, install sudo, or run that command yourself)"
+    fi
+}
+
+apt_updated=
+apt_lists() {
+    [ -n "$apt_updated" ] || as_root apt-get update -q
+    apt_updated=yes
+}
+
+# need COMMAND PACKAGE: has COMMAND, or installs the Debian package that brings it.
+need() {
+    command -v "$1" >/dev/null && return
+    say "installing $2, for $1"
+    apt_lists
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$2"
+    command -v "$1" >/dev/null || fail "$2 is installed and brought no $1"
+}
+
+# unchanged STAMP FILE...: whether STAMP holds the digest of FILES; `stamp` writes it.
+digest() { cat "$@" | sha256sum; }
+unchanged() { [ -f "$1" ] && [ "$(cat "$1")" = "$(digest "${@:2}")" ]; }
+stamp() { digest "${@:2}" >"$1"; }
+
+install_python() {
+    local wanted=(tests/sdk/requirements.txt tests/sdk/constraints.txt)
+    need python3 python3
+    if ! unchanged "$WORK/venv/stamp" "${wanted[@]}"; then
+        say "installing the Python SDKs"
+        python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "needs Python 3.11 or newer"
+        if ! python3 -c 'import ensurepip' 2>/dev/null; then
+            apt_lists
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv
+        fi
+        python3 -m venv --clear "$WORK/venv"
+        "$WORK/venv/bin/pip" install -q -r "${wanted[0]}"
+        stamp "$WORK/venv/stamp" "${wanted[@]}"
+    fi
+    PATH=$WORK/venv/bin:$PATH
+}
+
+install_node() {
+    local from=tests/sdk/node
+    need node nodejs
+    need npm npm
+    node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' || fail "needs Node 20 or newer"
+    if ! unchanged "$WORK/node/stamp" "$from/package.json" "$from/package-lock.json"; then
+        say "installing the Node SDKs and the mock server"
+        mkdir -p "$WORK/node"
+        cp "$from/package.json" "$from/package-lock.json" "$from/.npmrc" "$WORK/node/"
+        (cd "$WORK/node" && npm ci --no-progress)
+        stamp "$WORK/node/stamp" "$from/package.json" "$from/package-lock.json"
+    fi
+}
+
+# promtool comes in Debian's prometheus, which would also start a server: only the program is taken out of it.
+install_promtool() {
+    if ! command -v promtool >/dev/null && [ ! -x "$WORK/promtool/usr/bin/promtool" ]; then
+        say "fetching promtool"
+        rm -rf "$WORK/promtool"
+        mkdir -p "$WORK/promtool"
+        (cd "$WORK/promtool" && (fetch_prometheus 2>/dev/null || { apt_lists && fetch_prometheus; }))
+    fi
+    PROMTOOL=$(command -v promtool || echo "$WORK/promtool/usr/bin/promtool")
+    export PROMTOOL
+    "$PROMTOOL" --version >/dev/null 2>&1 || fail "promtool does not run"
+}
+
+fetch_prometheus() {
+    apt-get download -q -o APT::Sandbox::User=root prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb
+}
+
+install_cargo_deny() {
+    local version=0.20.2
+    PATH=$WORK/tools/bin:$PATH
+    if [ "$(cargo deny --version 2>/dev/null)" != "cargo-deny $version" ]; then
+        say "installing cargo-deny $version (a few minutes)"
+        cargo install --locked cargo-deny --version "$version" --root "$WORK/tools" --target-dir "$WORK/tools/build"
+        rm -rf "$WORK/tools/build"
+    fi
+}

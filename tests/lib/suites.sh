@@ -1,0 +1,67 @@
+# shellcheck shell=bash
+# The suites by name, and what each counts. Every `suite_NAME` prints its tests' own output and leaves its result in
+# `passed` and `failed`. Sourced by tests/run.
+# shellcheck disable=SC2034 # read there
+
+SUITES=(cargo sdk loom)
+
+declare -A TITLES=(
+    [cargo]="unit and integration tests"
+    [sdk]="the vendors' SDKs through the static binary"
+    [loom]="every interleaving of the breaker's concurrent part"
+)
+
+# run_counted PATTERN COMMAND...: runs it, and adds up `N passed` and `N failed` of the lines that match PATTERN. A
+# command that fails without saying how many tests did counts as one failure.
+run_counted() {
+    local lines=$1 log status=0
+    shift
+    log=$(mktemp "$WORK/log.XXXXXX")
+    "$@" 2>&1 | tee "$log" || status=$?
+    passed=$(sum "$lines" passed "$log")
+    failed=$(sum "$lines" '(failed|errors?)' "$log")
+    rm "$log"
+    if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
+        failed=1
+    elif [ $((passed + failed)) = 0 ]; then
+        printf 'no test ran\n'
+        failed=1
+    fi
+}
+
+sum() {
+    { grep -E "$1" "$3" || true; } | { grep -oE "[0-9]+ $2" || true; } | awk '{ total += $1 } END { print total + 0 }'
+}
+
+suite_cargo() {
+    run_counted '^test result:' cargo test --locked
+}
+
+suite_sdk() {
+    install_python
+    install_node
+    install_promtool
+    need curl curl
+    build_static || { passed=0 failed=1 && return; }
+    export TRUNKLINE_BIN PYTHONPYCACHEPREFIX=$WORK/pycache
+    run_counted '^=+ .* in [0-9.]+s' python -m pytest tests/sdk
+}
+
+# Linked statically for this machine's own target, as the image will hold it.
+build_static() {
+    local host
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    cargo build --release --locked || return
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$host" || return
+    TRUNKLINE_BIN=$PWD/target/$host/release/trunkline
+    if ldd "$TRUNKLINE_BIN" 2>&1 | grep -q '=>'; then
+        printf '%s is not static\n' "$TRUNKLINE_BIN"
+        return 1
+    fi
+}
+
+# Loom replaces the lock and the atomics, in a crate that holds the breaker alone.
+suite_loom() {
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$PWD/target/loom \
+        run_counted '^test result:' cargo test --locked --release --manifest-path tests/loom/Cargo.toml --lib loom_
+}
