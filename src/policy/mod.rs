@@ -4,8 +4,10 @@
 //! and obvious twin. Called by the proxy room, configured by the route compiler.
 
 pub mod breaker;
+pub mod budget;
 pub mod cells;
 pub mod identity;
 pub mod outcome;
 pub mod rate_limit;
+pub mod retry;
 pub mod window;

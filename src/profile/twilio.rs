@@ -1,8 +1,67 @@
-//! Twilio: which host labels exist below `twilio.com`.
+//! Twilio: which host labels exist below `twilio.com`, and what its answers and POSTs mean.
 //!
 //! The host is the product (`api`, `messaging`, …) with an optional edge and region, as in
 //! `api.dublin.ie1`. The list is closed: an application's credentials go wherever the label
-//! points, so a label that is not known here is not a host of ours.
+//! points, so a label that is not known here is not a host of ours. The list of harmless POSTs is
+//! closed too: what is missing there is taken to create.
+
+use crate::profile::rules::{Created, Field, Posts, Rules, Sign, Throttle};
+
+/// A 429 (code 20429) is turned away before anything is done, and so is every other 4xx; what a 5xx
+/// did is not known.
+pub(super) const RULES: Rules = Rules {
+    throttles: &[Throttle {
+        status: 429,
+        sign: Sign::Status,
+        created: Created::NeverProcessed,
+    }],
+    id: Some("sid"),
+    code: Some("code"),
+    request_id: Some(Field {
+        name: "twilio-request-id",
+        note: "twilio_request_id",
+    }),
+    concurrent: Some(Field {
+        name: "twilio-concurrent-requests",
+        note: "twilio_concurrent_requests",
+    }),
+    posts: Posts::CreateUnless(&UPDATES),
+};
+
+/// POSTs that change one thing that exists already, so that twice is as good as once. Missing on
+/// purpose, though they read as updates: those that take a payment, send something, ask for a paid
+/// review, or act on whoever is next in a queue.
+const UPDATES: [&str; 29] = [
+    "/2010-04-01/Accounts/{AC}.json",
+    "/2010-04-01/Accounts/{AC}/Addresses/{AD}.json",
+    "/2010-04-01/Accounts/{AC}/Applications/{AP}.json",
+    "/2010-04-01/Accounts/{AC}/Calls/{CA}.json",
+    "/2010-04-01/Accounts/{AC}/Calls/{CA}/Recordings/{RE}.json",
+    "/2010-04-01/Accounts/{AC}/Calls/{CA}/Siprec/{SR}.json",
+    "/2010-04-01/Accounts/{AC}/Calls/{CA}/Streams/{MZ}.json",
+    "/2010-04-01/Accounts/{AC}/Calls/{CA}/Transcriptions/{GT}.json",
+    "/2010-04-01/Accounts/{AC}/Conferences/{CF}.json",
+    "/2010-04-01/Accounts/{AC}/Conferences/{CF}/Participants/{CA}.json",
+    "/2010-04-01/Accounts/{AC}/Conferences/{CF}/Recordings/{RE}.json",
+    "/2010-04-01/Accounts/{AC}/ConnectApps/{CN}.json",
+    "/2010-04-01/Accounts/{AC}/IncomingPhoneNumbers/{PN}.json",
+    "/2010-04-01/Accounts/{AC}/Keys/{SK}.json",
+    "/2010-04-01/Accounts/{AC}/Messages/{SM|MM}.json",
+    "/2010-04-01/Accounts/{AC}/OutgoingCallerIds/{PN}.json",
+    "/2010-04-01/Accounts/{AC}/Queues/{QU}.json",
+    "/2010-04-01/Accounts/{AC}/Queues/{QU}/Members/{CA}.json",
+    "/2010-04-01/Accounts/{AC}/SIP/CredentialLists/{CL}.json",
+    "/2010-04-01/Accounts/{AC}/SIP/CredentialLists/{CL}/Credentials/{CR}.json",
+    "/2010-04-01/Accounts/{AC}/SIP/Domains/{SD}.json",
+    "/2010-04-01/Accounts/{AC}/SIP/IpAccessControlLists/{AL}.json",
+    "/2010-04-01/Accounts/{AC}/SIP/IpAccessControlLists/{AL}/IpAddresses/{IP}.json",
+    "/2010-04-01/Accounts/{AC}/SMS/ShortCodes/{SC}.json",
+    "/2010-04-01/Accounts/{AC}/SigningKeys/{SK}.json",
+    "/2010-04-01/Accounts/{AC}/Usage/Triggers/{UT}.json",
+    "/v1/LinkShortening/Domains/{DN}/Certificate",
+    "/v1/LinkShortening/Domains/{DN}/Config",
+    "/v1/Services/{MG}",
+];
 
 /// The products that have a host of their own.
 const PRODUCTS: [&str; 41] = [
