@@ -6,6 +6,7 @@
 //! bad one is found here and not by a request, and no socket. Called at start, by a reload, and by
 //! the verbs that only look.
 
+mod attempts;
 mod breakers;
 mod callers;
 mod limits;

@@ -5,9 +5,11 @@
 //! [`super::compile`] alone.
 
 use crate::clock::Duration;
+use crate::live::bulkhead::Concurrency;
 use crate::policy::breaker::BreakerSettings;
 use crate::policy::identity::Clients;
 use crate::policy::rate_limit::LimitSettings;
+use crate::policy::retry::RetrySettings;
 use crate::profile::Profile;
 use crate::routes::index::Matcher;
 use crate::routes::pattern::{Rewrite, Slot};
@@ -189,6 +191,8 @@ pub struct UpstreamPlan {
     pub allow: Vec<(String, Vec<String>)>,
     /// Its waits.
     pub timeouts: Timeouts,
+    /// How many requests it gets at once.
+    pub concurrency: Concurrency,
     /// When its breaker opens and closes.
     pub breaker: BreakerSettings,
     /// Which setting changes its breaker.
@@ -232,6 +236,10 @@ pub struct RoutePlan {
     pub profile: Profile,
     /// Its waits.
     pub timeouts: Timeouts,
+    /// Which failed attempts are repeated, and how often.
+    pub retry: RetrySettings,
+    /// How many of its requests its upstream gets at once, where that is not the upstream's share.
+    pub concurrency: Option<Concurrency>,
 }
 
 impl Plan {

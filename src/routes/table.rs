@@ -4,7 +4,10 @@
 //! decision to its last. A reload installs another beside it and swaps a pointer.
 
 use crate::clock::{self, Instant, SystemTime};
-use crate::live::{Circuit, Live};
+use crate::live::Live;
+use crate::live::bulkhead::Bulkhead;
+use crate::live::circuit::Circuit;
+use crate::policy::budget::Budget;
 use crate::policy::outcome::Outcome;
 use crate::policy::rate_limit::{Limit, LimitError};
 use crate::routes::plan::{LimitPlan, Plan, RoutePlan, UpstreamPlan};
@@ -43,6 +46,8 @@ pub struct Route {
     pub upstream: Option<Arc<Upstream>>,
     /// The circuit that guards it.
     pub circuit: Option<Arc<Circuit>>,
+    /// Its places, its own or its upstream's.
+    pub bulkhead: Option<Arc<Bulkhead>>,
     /// Its limits, in order.
     pub limits: Vec<Arc<LimitRule>>,
     /// Where its sequence of canned answers stands.
@@ -57,8 +62,14 @@ pub struct Upstream {
     pub index: usize,
     /// One pool a worker.
     pub pools: Vec<Arc<Pool>>,
+    /// Stands in for a worker that has none.
+    spare: Arc<Pool>,
     /// Its own circuit.
     pub circuit: Arc<Circuit>,
+    /// Its places.
+    pub bulkhead: Arc<Bulkhead>,
+    /// How much of its traffic may be repeats.
+    pub budget: Arc<Budget>,
     /// Requests at it now.
     pub in_flight: AtomicU64,
     /// Its counters.
@@ -73,6 +84,13 @@ pub struct LimitRule {
     pub limit: Arc<Limit>,
     /// Its counters.
     pub metrics: LimitMetrics,
+}
+
+impl Upstream {
+    /// The connections of that worker.
+    pub fn pool(&self, worker: usize) -> &Arc<Pool> {
+        self.pools.get(worker).unwrap_or(&self.spare)
+    }
 }
 
 impl Table {
@@ -178,6 +196,10 @@ impl Table {
                     .metrics
                     .gauge("trunkline_in_flight", &label)
                     .set(now as f64);
+                self.live
+                    .metrics
+                    .gauge("trunkline_queue_length", &label)
+                    .set(upstream.bulkhead.waiting() as f64);
             }
         }
     }
@@ -215,10 +237,17 @@ impl Installed<'_> {
             Some(named) => Some(Arc::clone(named)),
             None => upstream.as_ref().map(|u| Arc::clone(&u.circuit)),
         };
+        let own = route
+            .concurrency
+            .map(|c| self.live.bulkhead(&format!("route/{}", route.name), c));
+        let bulkhead = own.or_else(|| upstream.as_ref().map(|u| Arc::clone(&u.bulkhead)));
         if let (Some(upstream), Some(circuit)) = (&upstream, &circuit) {
             for pool in &upstream.pools {
                 circuit.watch(pool);
             }
+        }
+        if let (Some(circuit), Some(bulkhead)) = (&circuit, &bulkhead) {
+            circuit.watch_room(bulkhead);
         }
         let limits: Vec<_> = route
             .limits
@@ -250,6 +279,7 @@ impl Installed<'_> {
             index,
             upstream,
             circuit,
+            bulkhead,
             limits,
             scenario,
             metrics,
@@ -276,8 +306,11 @@ fn install_upstream(
     let outcomes = Outcome::ALL.map(Outcome::label);
     Upstream {
         index,
+        spare: Arc::default(),
         pools: (0..workers).map(|_| Arc::new(Pool::default())).collect(),
         circuit: live.circuit(&plan.name, plan.breaker.clone()),
+        bulkhead: live.bulkhead(&format!("upstream/{}", plan.name), plan.concurrency),
+        budget: live.budget(&plan.name),
         in_flight: AtomicU64::new(0),
         metrics: UpstreamMetrics::new(&live.metrics, &plan.name, outcomes),
     }

@@ -9,6 +9,7 @@ use crate::config::units::{Count, Dur, Factor, Flag, Ratio};
 use crate::policy::breaker::{Backoff, BreakerSettings, Mode};
 use crate::routes::plan::{BreakerPlan, Timeouts};
 
+use super::attempts;
 use super::notes::Notes;
 
 /// The breakers that `breakers:` names; checks those of `defaults` too.
@@ -17,6 +18,7 @@ pub(super) fn named(notes: &mut Notes<'_>) -> Vec<BreakerPlan> {
     let defaults = At::root().key("defaults");
     check(notes, &defaults.key("breaker"), &config.defaults.breaker);
     check_timeouts(notes, &defaults.key("timeouts"), &config.defaults.timeouts);
+    attempts::check_retry(notes, &defaults.key("retry"), &config.defaults.retry);
     let block = At::root().key("breakers");
     let written = config.breakers.iter();
     written
@@ -100,7 +102,8 @@ pub(super) fn timeouts(layers: &[&schema::Timeouts]) -> Timeouts {
     }
 }
 
-fn first<L, T>(layers: &[&L], pick: impl Fn(&L) -> Option<T>) -> Option<T> {
+/// The first layer's word that is given.
+pub(super) fn first<L, T>(layers: &[&L], pick: impl Fn(&L) -> Option<T>) -> Option<T> {
     layers.iter().find_map(|layer| pick(layer))
 }
 

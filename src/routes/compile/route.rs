@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use crate::config::At;
 use crate::config::schema::Route;
+use crate::live::bulkhead::Concurrency;
+use crate::policy::retry::RetrySettings;
 use crate::profile::Profile;
 use crate::routes::pattern::{PathPattern, Rewrite, Slot};
 use crate::routes::plan::{Process, RoutePlan, Timeouts, UpstreamPlan};
 use crate::routes::rule::Rule;
 
 use super::notes::Notes;
-use super::{breakers, rules, stubs, upstreams};
+use super::{attempts, breakers, rules, stubs, upstreams};
 
 /// Rules and routes of the file, in its order and under one index.
 pub(super) fn compile(
@@ -91,6 +93,8 @@ impl Draft<'_> {
                 .map(Arc::new),
             profile,
             timeouts: self.timeouts(notes),
+            retry: self.retry(notes),
+            concurrency: self.concurrency(notes),
         }
     }
 
@@ -106,6 +110,27 @@ impl Draft<'_> {
             }
             None => breakers::timeouts(&[own, &config.defaults.timeouts]),
         }
+    }
+
+    fn retry(&self, notes: &mut Notes<'_>) -> RetrySettings {
+        let config = notes.config();
+        let own = &self.route.retry;
+        attempts::check_retry(notes, &self.at.key("retry"), own);
+        let name = self.route.upstream.as_deref();
+        match name.and_then(|name| config.upstreams.get(name)) {
+            Some(upstream) => attempts::retry(&[own, &upstream.retry, &config.defaults.retry]),
+            None => attempts::retry(&[own, &config.defaults.retry]),
+        }
+    }
+
+    /// A share of the route's own, where it says anything of one.
+    fn concurrency(&self, notes: &Notes<'_>) -> Option<Concurrency> {
+        let config = notes.config();
+        let own = &self.route.concurrency;
+        let name = self.route.upstream.as_deref()?;
+        let upstream = config.upstreams.get(name)?;
+        let layers = [own, &upstream.concurrency, &config.defaults.concurrency];
+        attempts::is_given(own).then(|| attempts::concurrency(&layers))
     }
 
     fn upstream(&self, notes: &mut Notes<'_>) -> Option<usize> {

@@ -11,6 +11,7 @@ use crate::routes::plan::UpstreamPlan;
 use crate::upstream::target::Target;
 use crate::upstream::tls::{self, Tls, TlsSettings};
 
+use super::attempts;
 use super::breakers;
 use super::notes::Notes;
 
@@ -43,11 +44,13 @@ fn one(notes: &mut Notes<'_>, name: &str, written: &schema::Upstream) -> Option<
             .is_some_and(|flag| flag.get()),
         allow: allow(notes, &at.key("allow"), written, target.as_ref()),
         timeouts: breakers::timeouts(&[&written.timeouts, &defaults.timeouts]),
+        concurrency: attempts::concurrency(&[&written.concurrency, &defaults.concurrency]),
         breaker: breakers::settings(&[&written.breaker, &defaults.breaker]),
         set_by: breakers::set_by(notes, &at.key("breaker"), &written.breaker),
         target: target.or_else(|| Target::parse(NOWHERE).ok())?,
     };
     breakers::check_timeouts(notes, &at.key("timeouts"), &written.timeouts);
+    attempts::check_retry(notes, &at.key("retry"), &written.retry);
     breakers::check(notes, &at.key("breaker"), &written.breaker);
     Some(plan)
 }

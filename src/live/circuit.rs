@@ -1,162 +1,23 @@
-//! State that outlives a reload, kept by name: circuits, limits, sequences of stubs, events.
+//! A breaker with a name: what it decides is announced, counted and explained.
 //!
-//! A reload asks for each name that the new file holds and gets what was there, with new settings.
-//! Names that are gone stay known, so that their state is there when they come back. Every worker
-//! shares it; nothing here knows a route table.
+//! The breaker itself is pure; here its transitions become metrics, a log line and an event, each
+//! with the failures that led to it, and an opening drops the idle connections of every upstream it
+//! guards and empties their waiting rooms.
 
+use super::bulkhead::Bulkhead;
+use super::{Live, lock};
 use crate::clock::{self, Duration, Instant, SystemTime};
 use crate::policy::breaker::{
     Breaker, BreakerSettings, Forced, Permit, Rejected, State, Transition, Verdict,
 };
-use crate::policy::rate_limit::{Limit, LimitError, LimitSettings};
-use crate::stub::Scenario;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::pool::Pool;
 use metrics::{Counter, Gauge};
-use serde::Serialize;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::sync::broadcast;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, Weak};
 
 /// The last failures that a circuit can show.
 const EVIDENCE: usize = 5;
-/// The last events that the process can show.
-const EVENTS: usize = 200;
-
-/// Everything that outlives a reload.
-pub struct Live {
-    /// All metrics.
-    pub metrics: Arc<Metrics>,
-    /// What happened lately.
-    pub events: Events,
-    circuits: Mutex<HashMap<String, Arc<Circuit>>>,
-    limits: Mutex<HashMap<String, Arc<Limit>>>,
-    scenarios: Mutex<HashMap<String, Arc<Scenario>>>,
-}
-
-impl Default for Live {
-    fn default() -> Self {
-        Live {
-            metrics: Arc::new(Metrics::new()),
-            events: Events::default(),
-            circuits: Mutex::default(),
-            limits: Mutex::default(),
-            scenarios: Mutex::default(),
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Live {
-    /// The circuit of that name, under these settings from now on.
-    pub fn circuit(self: &Arc<Self>, name: &str, settings: BreakerSettings) -> Arc<Circuit> {
-        let now = clock::now();
-        let mut circuits = lock(&self.circuits);
-        if let Some(known) = circuits.get(name) {
-            known.breaker.reconfigure(settings, now);
-            return Arc::clone(known);
-        }
-        let circuit = Arc::new(Circuit::new(
-            name,
-            settings,
-            Arc::downgrade(self),
-            &self.metrics,
-        ));
-        circuits.insert(name.to_owned(), Arc::clone(&circuit));
-        circuit
-    }
-
-    /// The limit of that name, under these settings from now on; everyone keeps their standing.
-    ///
-    /// # Errors
-    /// Settings that no limit can serve.
-    pub fn limit(&self, name: &str, settings: LimitSettings) -> Result<Arc<Limit>, LimitError> {
-        let mut limits = lock(&self.limits);
-        let limit = match limits.get(name) {
-            Some(known) => Arc::new(known.with_settings(settings)?),
-            None => Arc::new(Limit::new(name, settings, clock::now())?),
-        };
-        limits.insert(name.to_owned(), Arc::clone(&limit));
-        Ok(limit)
-    }
-
-    /// The position of a route's sequence of canned answers.
-    pub fn scenario(&self, route: &str) -> Arc<Scenario> {
-        Arc::clone(lock(&self.scenarios).entry(route.to_owned()).or_default())
-    }
-
-    /// Announces what happened by the clock alone, such as a circuit turning half-open.
-    pub fn tick(&self) {
-        let circuits: Vec<_> = lock(&self.circuits).values().cloned().collect();
-        for circuit in circuits {
-            circuit.tick();
-        }
-    }
-}
-
-/// One thing that happened, as the page and the API show it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Event {
-    /// breaker, reload, override, limit or upstream.
-    pub kind: &'static str,
-    /// When, RFC 3339.
-    pub at: String,
-    /// The circuit, limit, upstream or file it happened to.
-    pub name: String,
-    /// One sentence.
-    pub what: String,
-    /// Further facts.
-    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
-    pub facts: serde_json::Value,
-}
-
-/// The last events, and a way to hear the next.
-pub struct Events {
-    last: Mutex<VecDeque<Event>>,
-    sender: broadcast::Sender<Event>,
-}
-
-impl Default for Events {
-    fn default() -> Self {
-        Events {
-            last: Mutex::default(),
-            sender: broadcast::Sender::new(EVENTS),
-        }
-    }
-}
-
-impl Events {
-    /// Tells everyone.
-    pub fn announce(&self, kind: &'static str, name: &str, what: String, facts: serde_json::Value) {
-        let at = clock::rfc3339(clock::wall());
-        let event = Event {
-            kind,
-            at,
-            name: name.to_owned(),
-            what,
-            facts,
-        };
-        let mut last = lock(&self.last);
-        if last.len() == EVENTS {
-            last.pop_front();
-        }
-        last.push_back(event.clone());
-        self.sender.send(event).ok();
-    }
-
-    /// What happened lately, the latest last.
-    pub fn last(&self) -> Vec<Event> {
-        lock(&self.last).iter().cloned().collect()
-    }
-
-    /// What happens from now on.
-    pub fn listen(&self) -> broadcast::Receiver<Event> {
-        self.sender.subscribe()
-    }
-}
 
 /// A failed attempt, kept to explain an opening.
 #[derive(Debug, Clone)]
@@ -173,16 +34,22 @@ pub struct Evidence {
 pub struct Circuit {
     /// Its name: the upstream's, or that of a named breaker.
     pub name: String,
-    breaker: Arc<Breaker>,
+    pub(super) breaker: Arc<Breaker>,
     live: Weak<Live>,
     evidence: Mutex<VecDeque<Evidence>>,
     pools: Mutex<Vec<Weak<Pool>>>,
+    bulkheads: Mutex<Vec<Weak<Bulkhead>>>,
     state: Gauge,
     totals: [Counter; 3],
 }
 
 impl Circuit {
-    fn new(name: &str, settings: BreakerSettings, live: Weak<Live>, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        name: &str,
+        settings: BreakerSettings,
+        live: Weak<Live>,
+        metrics: &Metrics,
+    ) -> Self {
         let service = [("service", name)];
         let circuit = Circuit {
             name: name.to_owned(),
@@ -190,6 +57,7 @@ impl Circuit {
             live,
             evidence: Mutex::default(),
             pools: Mutex::default(),
+            bulkheads: Mutex::default(),
             state: metrics.gauge("circuit_breaker_state", &service),
             totals: [
                 metrics.counter("circuit_breaker_failures_total", &service),
@@ -252,6 +120,18 @@ impl Circuit {
         pools.push(Arc::downgrade(pool));
     }
 
+    /// Empties this waiting room whenever the circuit opens.
+    pub fn watch_room(&self, bulkhead: &Arc<Bulkhead>) {
+        let mut bulkheads = lock(&self.bulkheads);
+        bulkheads.retain(|b| b.strong_count() > 0);
+        if !bulkheads
+            .iter()
+            .any(|b| std::ptr::eq(b.as_ptr(), Arc::as_ptr(bulkhead)))
+        {
+            bulkheads.push(Arc::downgrade(bulkhead));
+        }
+    }
+
     /// The operator's override.
     pub fn force(&self, forced: Forced, lasts: Duration, reason: String) {
         for transition in self.breaker.force(forced, lasts, reason, clock::now()) {
@@ -274,7 +154,7 @@ impl Circuit {
         }
     }
 
-    fn tick(&self) {
+    pub(super) fn tick(&self) {
         while let Some(transition) = self.breaker.tick(clock::now()) {
             self.announce(&transition);
         }
@@ -284,6 +164,9 @@ impl Circuit {
         if transition.to == State::Open {
             for pool in lock(&self.pools).iter().filter_map(Weak::upgrade) {
                 pool.clear();
+            }
+            for bulkhead in lock(&self.bulkheads).iter().filter_map(Weak::upgrade) {
+                bulkhead.empty();
             }
         }
         let evidence = self.evidence();

@@ -1,0 +1,249 @@
+//! How many requests an upstream gets at once, and who waits for a place: first come, first served.
+//!
+//! A place is held until the answer's body has ended, and is handed straight to whoever waits
+//! longest. The waiting room is bounded in length and time; a client that leaves, leaves it at once,
+//! and an opening circuit empties it. Shared by all workers; survives a reload under new settings.
+
+use super::lock;
+use crate::clock::Duration;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use tokio::sync::oneshot;
+
+/// The size of an upstream's share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Concurrency {
+    /// Requests at once.
+    pub limit: usize,
+    /// Requests that may wait.
+    pub queue: usize,
+    /// How long each may.
+    pub wait: Duration,
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Concurrency {
+            limit: 256,
+            queue: 256,
+            wait: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Why there was no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
+    /// The waiting room is full too.
+    Full,
+    /// The wait was too long.
+    TimedOut,
+    /// The circuit opened meanwhile.
+    Emptied,
+}
+
+/// The places of one upstream or route.
+pub struct Bulkhead(Mutex<Inner>);
+
+struct Inner {
+    settings: Concurrency,
+    taken: usize,
+    waiting: VecDeque<oneshot::Sender<Place>>,
+}
+
+/// A place; dropping it hands it on.
+pub struct Place(Option<Arc<Bulkhead>>);
+
+impl Bulkhead {
+    /// An empty one.
+    pub fn new(settings: Concurrency) -> Arc<Self> {
+        Arc::new(Bulkhead(Mutex::new(Inner {
+            settings,
+            taken: 0,
+            waiting: VecDeque::new(),
+        })))
+    }
+
+    /// Other settings from now on. Whoever has a place keeps it; new places go to those who wait.
+    pub fn reconfigure(self: &Arc<Self>, settings: Concurrency) {
+        lock(&self.0).settings = settings;
+        self.hand_on();
+    }
+
+    /// A place, at once or after a wait.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn enter(self: &Arc<Self>) -> Result<Place, NoPlace> {
+        let (handed, wait) = {
+            let mut inner = lock(&self.0);
+            if inner.taken < inner.settings.limit && inner.waiting.is_empty() {
+                inner.taken += 1;
+                return Ok(Place(Some(Arc::clone(self))));
+            }
+            if inner.waiting.len() >= inner.settings.queue {
+                inner.waiting.retain(|waiter| !waiter.is_closed());
+            }
+            if inner.waiting.len() >= inner.settings.queue {
+                return Err(NoPlace::Full);
+            }
+            let (sender, handed) = oneshot::channel();
+            inner.waiting.push_back(sender);
+            (handed, inner.settings.wait)
+        };
+        match tokio::time::timeout(wait, handed).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) => Err(NoPlace::Emptied),
+            Err(_) => Err(NoPlace::TimedOut),
+        }
+    }
+
+    /// Sends everyone who waits away: the circuit has opened.
+    pub fn empty(&self) {
+        let gone = std::mem::take(&mut lock(&self.0).waiting);
+        drop(gone);
+    }
+
+    /// Requests that wait now.
+    pub fn waiting(&self) -> usize {
+        lock(&self.0)
+            .waiting
+            .iter()
+            .filter(|waiter| !waiter.is_closed())
+            .count()
+    }
+
+    fn release(self: &Arc<Self>) {
+        {
+            let mut inner = lock(&self.0);
+            inner.taken = inner.taken.saturating_sub(1);
+            if inner.waiting.is_empty() {
+                return;
+            }
+        }
+        self.hand_on();
+    }
+
+    /// Gives free places to those who wait longest. A place that its taker did not stay for comes
+    /// back here, after the lock is free again.
+    fn hand_on(self: &Arc<Self>) {
+        loop {
+            let waiter = {
+                let mut inner = lock(&self.0);
+                if inner.taken >= inner.settings.limit {
+                    return;
+                }
+                let Some(waiter) = inner.waiting.pop_front() else {
+                    return;
+                };
+                inner.taken += 1;
+                waiter
+            };
+            if let Err(mut refused) = waiter.send(Place(Some(Arc::clone(self)))) {
+                refused.0 = None;
+                let mut inner = lock(&self.0);
+                inner.taken = inner.taken.saturating_sub(1);
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(bulkhead) = self.0.take() {
+            bulkhead.release();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn bulkhead(limit: usize, queue: usize) -> Arc<Bulkhead> {
+        Bulkhead::new(Concurrency {
+            limit,
+            queue,
+            wait: Duration::from_secs(1),
+        })
+    }
+
+    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_are_handed_on_in_the_order_of_arrival() {
+        let bulkhead = bulkhead(1, 2);
+        let first = bulkhead.enter().await.unwrap();
+        let (mut second, mut third) = (pin!(bulkhead.enter()), pin!(bulkhead.enter()));
+        assert!(poll(second.as_mut()).is_pending() && poll(third.as_mut()).is_pending());
+        assert_eq!(bulkhead.enter().await.err(), Some(NoPlace::Full));
+        drop(first);
+        assert!(poll(third.as_mut()).is_pending());
+        let Poll::Ready(Ok(place)) = poll(second.as_mut()) else {
+            unreachable!("the second was next");
+        };
+        drop(place);
+        assert!(matches!(poll(third.as_mut()), Poll::Ready(Ok(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiter_that_leaves_costs_nobody_a_place() {
+        let bulkhead = bulkhead(1, 2);
+        let first = bulkhead.enter().await.unwrap();
+        {
+            let mut gone = pin!(bulkhead.enter());
+            assert!(poll(gone.as_mut()).is_pending());
+        }
+        let mut patient = pin!(bulkhead.enter());
+        assert!(poll(patient.as_mut()).is_pending());
+        assert_eq!(bulkhead.waiting(), 1);
+        drop(first);
+        assert!(matches!(poll(patient.as_mut()), Poll::Ready(Ok(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_handed_to_somebody_who_has_just_left_goes_on() {
+        let bulkhead = bulkhead(1, 2);
+        let first = bulkhead.enter().await.unwrap();
+        {
+            let mut gone = pin!(bulkhead.enter());
+            assert!(poll(gone.as_mut()).is_pending());
+            drop(first);
+        }
+        assert!(bulkhead.enter().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_in_time_and_an_opening_circuit_ends_it_at_once() {
+        let bulkhead = bulkhead(1, 2);
+        let _first = bulkhead.enter().await.unwrap();
+        assert_eq!(bulkhead.enter().await.err(), Some(NoPlace::TimedOut));
+        let mut waiting = pin!(bulkhead.enter());
+        assert!(poll(waiting.as_mut()).is_pending());
+        bulkhead.empty();
+        assert!(matches!(
+            poll(waiting.as_mut()),
+            Poll::Ready(Err(NoPlace::Emptied))
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_larger_limit_lets_those_in_who_wait() {
+        let bulkhead = bulkhead(1, 2);
+        let _first = bulkhead.enter().await.unwrap();
+        let mut waiting = pin!(bulkhead.enter());
+        assert!(poll(waiting.as_mut()).is_pending());
+        bulkhead.reconfigure(Concurrency {
+            limit: 2,
+            queue: 2,
+            wait: Duration::from_secs(1),
+        });
+        assert!(matches!(poll(waiting.as_mut()), Poll::Ready(Ok(_))));
+    }
+}

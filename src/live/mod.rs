@@ -1,0 +1,120 @@
+//! State that outlives a reload, kept by name: circuits, limits, sequences of stubs, events.
+//!
+//! A reload asks for each name that the new file holds and gets what was there, with new settings.
+//! Names that are gone stay known, so that their state is there when they come back. Every worker
+//! shares it; nothing here knows a route table.
+
+pub mod bulkhead;
+pub mod circuit;
+pub mod events;
+
+use crate::clock;
+use crate::live::bulkhead::{Bulkhead, Concurrency};
+use crate::live::circuit::Circuit;
+use crate::live::events::Events;
+use crate::policy::breaker::BreakerSettings;
+use crate::policy::budget::Budget;
+use crate::policy::rate_limit::{Limit, LimitError, LimitSettings};
+use crate::stub::Scenario;
+use crate::telemetry::metrics::Metrics;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Everything that outlives a reload.
+pub struct Live {
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// What happened lately.
+    pub events: Events,
+    circuits: Mutex<HashMap<String, Arc<Circuit>>>,
+    limits: Mutex<HashMap<String, Arc<Limit>>>,
+    scenarios: Mutex<HashMap<String, Arc<Scenario>>>,
+    bulkheads: Mutex<HashMap<String, Arc<Bulkhead>>>,
+    budgets: Mutex<HashMap<String, Arc<Budget>>>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Live {
+            metrics: Arc::new(Metrics::new()),
+            events: Events::default(),
+            circuits: Mutex::default(),
+            limits: Mutex::default(),
+            scenarios: Mutex::default(),
+            bulkheads: Mutex::default(),
+            budgets: Mutex::default(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    /// The circuit of that name, under these settings from now on.
+    pub fn circuit(self: &Arc<Self>, name: &str, settings: BreakerSettings) -> Arc<Circuit> {
+        let now = clock::now();
+        let mut circuits = lock(&self.circuits);
+        if let Some(known) = circuits.get(name) {
+            known.breaker.reconfigure(settings, now);
+            return Arc::clone(known);
+        }
+        let circuit = Arc::new(Circuit::new(
+            name,
+            settings,
+            Arc::downgrade(self),
+            &self.metrics,
+        ));
+        circuits.insert(name.to_owned(), Arc::clone(&circuit));
+        circuit
+    }
+
+    /// The limit of that name, under these settings from now on; everyone keeps their standing.
+    ///
+    /// # Errors
+    /// Settings that no limit can serve.
+    pub fn limit(&self, name: &str, settings: LimitSettings) -> Result<Arc<Limit>, LimitError> {
+        let mut limits = lock(&self.limits);
+        let limit = match limits.get(name) {
+            Some(known) => Arc::new(known.with_settings(settings)?),
+            None => Arc::new(Limit::new(name, settings, clock::now())?),
+        };
+        limits.insert(name.to_owned(), Arc::clone(&limit));
+        Ok(limit)
+    }
+
+    /// The position of a route's sequence of canned answers.
+    pub fn scenario(&self, route: &str) -> Arc<Scenario> {
+        Arc::clone(lock(&self.scenarios).entry(route.to_owned()).or_default())
+    }
+
+    /// The places of that name, under these settings from now on.
+    pub fn bulkhead(&self, name: &str, settings: Concurrency) -> Arc<Bulkhead> {
+        let mut bulkheads = lock(&self.bulkheads);
+        if let Some(known) = bulkheads.get(name) {
+            known.reconfigure(settings);
+            return Arc::clone(known);
+        }
+        let bulkhead = Bulkhead::new(settings);
+        bulkheads.insert(name.to_owned(), Arc::clone(&bulkhead));
+        bulkhead
+    }
+
+    /// How much of an upstream's recent traffic may be repeats.
+    pub fn budget(&self, upstream: &str) -> Arc<Budget> {
+        let mut budgets = lock(&self.budgets);
+        let budget = budgets
+            .entry(upstream.to_owned())
+            .or_insert_with(|| Arc::new(Budget::new(clock::now())));
+        Arc::clone(budget)
+    }
+
+    /// Announces what happened by the clock alone, such as a circuit turning half-open.
+    pub fn tick(&self) {
+        let circuits: Vec<_> = lock(&self.circuits).values().cloned().collect();
+        for circuit in circuits {
+            circuit.tick();
+        }
+    }
+}
