@@ -69,16 +69,29 @@
 //!   newcomer to a full set starts where the one it displaces stood.
 
 pub mod clock;
+
 pub mod config;
+
 pub mod routes;
+
 pub mod profile;
+
 pub mod policy;
+
 pub mod stub;
+
 pub mod upstream;
+
 pub mod telemetry;
+
 pub mod live;
+
 pub mod proxy;
+
 pub mod server;
+
 pub mod reload;
+
 pub mod admin;
+
 pub mod cli;

@@ -174,7 +174,7 @@ pub async fn events(State(admin): State<Arc<Admin>>) -> Response {
     (fields, Body::new(EventStream(receiver))).into_response()
 }
 
-fn frame(event: &crate::live::Event) -> Bytes {
+fn frame(event: &crate::live::events::Event) -> Bytes {
     let data = serde_json::to_string(event).unwrap_or_default();
     Bytes::from(format!("event: {}\ndata: {data}\n\n", event.kind))
 }

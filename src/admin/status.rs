@@ -4,7 +4,7 @@
 
 use super::Admin;
 use crate::clock;
-use crate::live::Circuit;
+use crate::live::circuit::Circuit;
 use crate::policy::breaker::Snapshot;
 use crate::policy::rate_limit::{LimitBy, Mode};
 use crate::routes::plan::RoutePlan;
@@ -42,7 +42,7 @@ fn upstreams(table: &Table) -> Vec<Value> {
             "profile": plan.profile.name(),
             "breaker": breaker(&upstream.circuit),
             "in_flight": upstream.in_flight.load(Relaxed),
-            "queued": 0,
+            "queued": upstream.bulkhead.waiting(),
         }))
     };
     table.upstreams.iter().filter_map(describe).collect()

@@ -4,7 +4,8 @@
 //! and reports when it is dropped in whatever way: a cancelled exchange leaks no permit.
 
 use crate::clock::{self, Instant};
-use crate::live::CircuitPermit;
+use crate::live::bulkhead::Place;
+use crate::live::circuit::CircuitPermit;
 use crate::policy::outcome::Outcome;
 use crate::routes::table::Upstream;
 use std::sync::Arc;
@@ -16,17 +17,19 @@ pub struct Attempt {
     upstream: Arc<Upstream>,
     started: Instant,
     outcome: Outcome,
+    _place: Option<Place>,
 }
 
 impl Attempt {
     /// An attempt that starts now.
-    pub fn start(permit: CircuitPermit, upstream: &Arc<Upstream>) -> Self {
+    pub fn start(permit: CircuitPermit, upstream: &Arc<Upstream>, place: Option<Place>) -> Self {
         upstream.in_flight.fetch_add(1, Relaxed);
         Attempt {
             permit: Some(permit),
             upstream: Arc::clone(upstream),
             started: clock::now(),
             outcome: Outcome::Abandoned,
+            _place: place,
         }
     }
 

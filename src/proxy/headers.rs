@@ -44,28 +44,22 @@ pub fn strip(fields: &mut HeaderMap, ours: &HeaderName) {
     strip_with(fields, ours, |_| false);
 }
 
-/// Removes hop-by-hop fields and those for which `also` holds.
+/// Removes hop-by-hop fields and those for which `also` holds. One look at each field.
 pub fn strip_with(fields: &mut HeaderMap, ours: &HeaderName, also: impl Fn(&str) -> bool) {
-    let mut gone: [Option<HeaderName>; 8] = Default::default();
-    let mut more = Vec::new();
-    let mut slots = gone.iter_mut();
-    let mut add = |name: HeaderName| match slots.next() {
-        Some(slot) => *slot = Some(name),
-        None => more.push(name),
-    };
+    let mut gone: Vec<HeaderName> = Vec::new();
     for name in fields.keys() {
         if is_hop_by_hop(name.as_str()) || also(name.as_str()) {
-            add(name.clone());
+            gone.push(name.clone());
         }
     }
-    for nominated in fields.get_all(header::CONNECTION) {
-        for token in nominated.as_bytes().split(|b| *b == b',') {
-            if let Some(name) = nominated_field(token.trim_ascii(), ours) {
-                add(name);
+    if gone.contains(&header::CONNECTION) {
+        for nominated in fields.get_all(header::CONNECTION) {
+            for token in nominated.as_bytes().split(|b| *b == b',') {
+                gone.extend(nominated_field(token.trim_ascii(), ours));
             }
         }
     }
-    for name in gone.into_iter().flatten().chain(more) {
+    for name in gone {
         fields.remove(name);
     }
 }
@@ -90,15 +84,14 @@ pub fn add_via(fields: &mut HeaderMap, received: Version) {
 
 /// Joins cookie crumbs, which HTTP/2 may split over several fields (RFC 9113 8.2.3).
 pub fn join_cookies(fields: &mut HeaderMap) {
-    let mut crumbs = fields.get_all(header::COOKIE).iter();
-    if crumbs.next().is_none() || crumbs.next().is_none() {
-        return;
-    }
     let crumbs: Vec<&[u8]> = fields
         .get_all(header::COOKIE)
         .iter()
         .map(HeaderValue::as_bytes)
         .collect();
+    if crumbs.len() < 2 {
+        return;
+    }
     if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         fields.insert(header::COOKIE, joined);
     }

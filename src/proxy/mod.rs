@@ -13,6 +13,7 @@ pub mod entry;
 pub mod exchange;
 pub mod forward;
 pub mod headers;
+pub mod outgoing;
 pub mod refusal;
 
 use crate::clock::Duration;
@@ -30,7 +31,9 @@ use crate::upstream::resolve::Resolver;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use std::fmt;
@@ -204,6 +207,20 @@ pub async fn handle(
             Ok(refused(exchange, &refusal, close))
         }
     }
+}
+
+/// Counts and logs a request that the HTTP parser refused before it was one.
+pub fn malformed(worker: &Arc<Worker>, client: Client, status: StatusCode) {
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = Method::from_bytes(b"UNREAD").unwrap_or_default();
+    let mut exchange = Exchange::begin(worker, client, &head);
+    let reason = match status {
+        StatusCode::BAD_REQUEST => Reason::BadRequest,
+        _ => Reason::TooLarge,
+    };
+    exchange.table.unrouted.refused(reason.label());
+    exchange.reason = Some(reason.label());
+    exchange.status = Some(status);
 }
 
 /// The order in which an exchange is decided.

@@ -23,6 +23,7 @@ pub enum Reason {
     StubDisabled,
     RateLimited,
     CircuitOpen,
+    UpstreamBusy,
     ConnectFailed,
     TlsFailed,
     UpstreamReset,
@@ -38,7 +39,7 @@ pub enum Reason {
 struct Fixed(Reason, &'static str, u16, &'static str, u32);
 
 #[rustfmt::skip]
-const TABLE: [Fixed; 16] = [
+const TABLE: [Fixed; 17] = [
     Fixed(Reason::NoRoute, "no_route", 404, "destination_not_found", 40_401),
     Fixed(Reason::BadRequest, "bad_request", 400, "http_request_error", 40_001),
     Fixed(Reason::TooLarge, "too_large", 413, "http_request_error", 41_301),
@@ -46,6 +47,7 @@ const TABLE: [Fixed; 16] = [
     Fixed(Reason::StubDisabled, "stub_disabled", 403, "http_request_denied", 40_301),
     Fixed(Reason::RateLimited, "rate_limited", 429, "http_request_denied", 42_901),
     Fixed(Reason::CircuitOpen, "circuit_open", 503, "destination_unavailable", 50_301),
+    Fixed(Reason::UpstreamBusy, "upstream_busy", 503, "connection_limit_reached", 50_303),
     Fixed(Reason::ConnectFailed, "connect_failed", 502, "connection_refused", 50_201),
     Fixed(Reason::TlsFailed, "tls_failed", 502, "tls_protocol_error", 50_202),
     Fixed(Reason::UpstreamReset, "upstream_reset", 502, "connection_terminated", 50_203),

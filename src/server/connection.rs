@@ -3,12 +3,12 @@
 //! Finds out which protocol is spoken, serves it, and ends when the watch or a stop asks for it.
 
 use crate::proxy::body::{BodyError, ResponseBody};
-use crate::proxy::{Client, HangUp, Worker, handle};
+use crate::proxy::{Client, HangUp, Worker, handle, malformed};
 use crate::routes::plan::{Listener, ListenerLimits};
 use crate::server::io::ClientIo;
 use crate::server::watch::{Busy, Order, Watch};
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -89,7 +89,7 @@ async fn speak(
         return;
     };
     let io = TokioIo::new(ClientIo::new(tcp, ahead, Arc::clone(&watch)));
-    let busy = Arc::clone(&watch);
+    let (busy, recorder) = (Arc::clone(&watch), Arc::clone(&worker));
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, busy) = (Arc::clone(&worker), busy.begin());
         async move { answer(&worker, client, request, busy).await }
@@ -97,7 +97,10 @@ async fn speak(
     if is_h2 {
         speak_h2(io, service, limits, &watch).await;
     } else {
-        speak_h1(io, service, limits, &watch).await;
+        let over = speak_h1(io, service, limits, &watch).await;
+        if let Some(status) = over.err().as_ref().and_then(answered_by_parser) {
+            malformed(&recorder, client, status);
+        }
     }
 }
 
@@ -131,7 +134,12 @@ async fn first_bytes(tcp: &mut TcpStream, watch: &Watch) -> io::Result<(Bytes, b
 
 type Io = TokioIo<ClientIo>;
 
-async fn speak_h1<S>(io: Io, service: S, limits: ListenerLimits, watch: &Watch)
+async fn speak_h1<S>(
+    io: Io,
+    service: S,
+    limits: ListenerLimits,
+    watch: &Watch,
+) -> Result<(), hyper::Error>
 where
     S: hyper::service::HttpService<Incoming, ResBody = Watched>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -151,9 +159,20 @@ where
             leaving = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx).map(|_| ())
+        connection.as_mut().poll(cx)
     })
-    .await;
+    .await
+}
+
+/// The status of the bare answer that the HTTP parser gave, where it refused a head by itself.
+fn answered_by_parser(e: &hyper::Error) -> Option<StatusCode> {
+    if e.is_parse_too_large() {
+        Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    } else if e.is_parse() {
+        Some(StatusCode::BAD_REQUEST)
+    } else {
+        None
+    }
 }
 
 async fn speak_h2<S>(io: Io, service: S, limits: ListenerLimits, watch: &Watch)

@@ -154,6 +154,15 @@ impl UpstreamMetrics {
         self.count_retry("trunkline_retries_skipped_total", reason);
     }
 
+    /// What the vendor says of the account's concurrent requests.
+    pub fn concurrent_requests(&self, now: u32) {
+        let labels = [("upstream", self.upstream.as_str())];
+        let gauge = self
+            .metrics
+            .gauge("trunkline_twilio_concurrent_requests", &labels);
+        gauge.set(f64::from(now));
+    }
+
     fn count_retry(&self, name: &'static str, reason: &'static str) {
         self.retries.add((name, reason, 0), || {
             let labels = [("upstream", self.upstream.as_str()), ("reason", reason)];

@@ -123,11 +123,6 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
     ),
     ("trunkline_connections", G, "Open client connections."),
     (
-        "trunkline_malformed_requests_total",
-        C,
-        "Requests that the HTTP parser answered itself, by status.",
-    ),
-    (
         "trunkline_access_log_dropped_total",
         C,
         "Access log lines dropped because the log was not read.",

@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 /// An answer's body and the connection it comes on.
 pub struct UpstreamBody {
     incoming: Incoming,
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     pool: Arc<Pool>,
     upload: Option<Arc<Progress>>,
     idle: Duration,
@@ -33,7 +33,7 @@ impl UpstreamBody {
     /// The body behind `incoming`, coming on `connection`.
     pub fn new(
         incoming: Incoming,
-        connection: Connection,
+        connection: Box<Connection>,
         pool: Arc<Pool>,
         upload: Option<Arc<Progress>>,
         idle: Duration,
@@ -54,7 +54,7 @@ impl UpstreamBody {
     }
 
     /// Takes the connection out, for a tunnel.
-    pub fn take_connection(&mut self) -> Option<Connection> {
+    pub fn take_connection(&mut self) -> Option<Box<Connection>> {
         self.connection.take()
     }
 

@@ -31,7 +31,7 @@ pub async fn connect(
     tls: &Tls,
     resolver: &Resolver,
     within: Duration,
-) -> Result<Connection, UpstreamError> {
+) -> Result<Box<Connection>, UpstreamError> {
     let deadline = clock::now() + within;
     let opened = open(endpoint, tls, resolver, deadline);
     let transport = timeout_at(deadline.into(), opened)

@@ -3,6 +3,8 @@
 //! Says what happened and how far the request got. Whether to repeat it is the retry policy's
 //! decision, which answer it becomes is the refusal's: nothing here chooses a status.
 
+use crate::upstream::request_body::RequestBody;
+use http::Request;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -48,6 +50,21 @@ pub enum Blame {
 }
 
 impl UpstreamError {
+    /// Whether another attempt is worth its time: not after a certificate that is not to be
+    /// trusted, an answer that breaks the protocol, or a wait that was already as long as allowed.
+    pub fn may_pass(&self) -> bool {
+        !matches!(
+            self,
+            UpstreamError::Certificate { .. }
+                | UpstreamError::Malformed { .. }
+                | UpstreamError::BadUpgrade
+                | UpstreamError::ClientBody { .. }
+                | UpstreamError::ConnectTimeout { .. }
+                | UpstreamError::FirstByteTimeout { .. }
+                | UpstreamError::TotalTimeout { .. }
+        )
+    }
+
     /// Whose fault this was: only the upstream's errors count against it.
     pub fn blame(&self) -> Blame {
         match self {
@@ -92,11 +109,32 @@ pub struct SendError {
     pub error: UpstreamError,
     /// Whether any byte of the request was handed to the network.
     pub sent: bool,
+    /// Whether a connection kept from earlier turned out to be closed: no byte of an answer came, and
+    /// the upstream is not to blame.
+    pub stale: bool,
+    /// The request itself, where it never left us.
+    pub request: Option<Box<Request<RequestBody>>>,
 }
 
 impl SendError {
     /// An error from before any byte of the request left.
-    pub fn unsent(error: UpstreamError) -> Self {
-        SendError { error, sent: false }
+    pub fn unsent(error: UpstreamError, request: Request<RequestBody>) -> Self {
+        let request = Some(Box::new(request));
+        SendError {
+            error,
+            sent: false,
+            stale: false,
+            request,
+        }
+    }
+
+    /// An error after which the request is gone; `sent` if any byte of it left.
+    pub fn gone(error: UpstreamError, sent: bool) -> Self {
+        SendError {
+            error,
+            sent,
+            stale: false,
+            request: None,
+        }
     }
 }

@@ -22,7 +22,7 @@ const PROBE_AFTER: Duration = Duration::from_millis(2);
 
 type Driver = http1::Connection<TokioIo<Stream>, RequestBody>;
 
-/// One HTTP/1.1 connection and the means to drive it.
+/// One HTTP/1.1 connection and the means to drive it. Large, so it lives in a box that moves.
 pub struct Connection {
     /// Takes one request at a time.
     pub sender: http1::SendRequest<RequestBody>,
@@ -39,14 +39,14 @@ impl Connection {
         driver: Driver,
         wire: Arc<Wire>,
         endpoint: Arc<Endpoint>,
-    ) -> Self {
-        Connection {
+    ) -> Box<Self> {
+        Box::new(Connection {
             sender,
             driver: Some(driver),
             wire,
             endpoint,
             reused: false,
-        }
+        })
     }
 
     /// Moves bytes both ways. Ready once the connection is over.
@@ -84,7 +84,7 @@ impl Connection {
 
 struct Idle {
     since: Instant,
-    connection: Connection,
+    connection: Box<Connection>,
 }
 
 /// The idle connections, the warmest last.
@@ -95,7 +95,7 @@ pub struct Pool {
 
 impl Pool {
     /// The warmest live connection to `endpoint` that was idle for at most `max_idle`.
-    pub fn take(&self, endpoint: &Arc<Endpoint>, max_idle: Duration) -> Option<Connection> {
+    pub fn take(&self, endpoint: &Arc<Endpoint>, max_idle: Duration) -> Option<Box<Connection>> {
         let now = clock::now();
         loop {
             let Idle {
@@ -119,7 +119,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose exchange is complete on both sides.
-    pub fn put(&self, connection: Connection) {
+    pub fn put(&self, connection: Box<Connection>) {
         let since = clock::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {

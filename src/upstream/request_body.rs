@@ -1,16 +1,17 @@
-//! The body of a request on its way to an upstream: passed through, never buffered here.
+//! The body of a request on its way to an upstream: passed through as it comes.
 //!
+//! A copy of a small one is kept while it passes, so that it can be sent again; a larger one goes
+//! once, and nothing waits for a copy.
 //! It tells the attempt that sends it whether it has ended, whether it moved, and whether it was
 //! the client who failed, so that a slow or broken client is never held against the upstream.
 
 use crate::clock::{self, Instant};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 /// How far a streamed body has come.
@@ -19,6 +20,28 @@ pub struct Progress {
     bytes: AtomicU64,
     ended: OnceLock<Instant>,
     failed: AtomicBool,
+    kept: Mutex<Kept>,
+}
+
+/// The copy of a body that has passed.
+#[derive(Debug, Default)]
+enum Kept {
+    /// None is wanted, or it would be too large.
+    #[default]
+    Nothing,
+    /// What has come so far, and the most that is kept.
+    Some(BytesMut, usize),
+}
+
+impl Kept {
+    fn add(&mut self, frame: &Frame<Bytes>) {
+        if let Kept::Some(copy, most) = self {
+            match frame.data_ref() {
+                Some(data) if copy.len() + data.len() <= *most => copy.extend_from_slice(data),
+                _ => *self = Kept::Nothing,
+            }
+        }
+    }
 }
 
 impl Progress {
@@ -35,6 +58,23 @@ impl Progress {
     /// When the body was complete.
     pub fn ended_at(&self) -> Option<Instant> {
         self.ended.get().copied()
+    }
+
+    /// The whole body, if it has passed and a copy was kept.
+    pub fn copy(&self) -> Option<Bytes> {
+        match &*self.lock() {
+            Kept::Some(copy, _) if self.ended() => Some(Bytes::copy_from_slice(copy)),
+            _ => None,
+        }
+    }
+
+    /// Whether the whole body has passed and a copy was kept.
+    pub fn has_copy(&self) -> bool {
+        self.ended() && matches!(&*self.lock(), Kept::Some(..))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self) {
@@ -64,15 +104,23 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
-    /// A body passed through as it comes; `Empty` if it is already known to be.
-    pub fn streamed(incoming: Incoming) -> Self {
+    /// A body passed through as it comes; `Empty` if it is already known to be. A copy is kept of
+    /// one that has at most `keep` bytes.
+    pub fn streamed(incoming: Incoming, keep: usize) -> Self {
         if incoming.is_end_stream() {
             return RequestBody::Empty;
         }
-        RequestBody::Streamed {
-            incoming,
-            progress: Arc::default(),
-        }
+        let too_large = incoming.size_hint().lower() > u64::try_from(keep).unwrap_or(u64::MAX);
+        let kept = match keep {
+            0 => Kept::Nothing,
+            _ if too_large => Kept::Nothing,
+            most => Kept::Some(BytesMut::new(), most),
+        };
+        let progress = Arc::new(Progress {
+            kept: Mutex::new(kept),
+            ..Progress::default()
+        });
+        RequestBody::Streamed { incoming, progress }
     }
 
     /// What the attempt looks at while the body is on its way.
@@ -102,6 +150,7 @@ impl Body for RequestBody {
                     Poll::Ready(Some(Err(_))) => progress.failed.store(true, Relaxed),
                     Poll::Ready(Some(Ok(frame))) => {
                         let n = frame.data_ref().map_or(1, Bytes::len);
+                        progress.lock().add(frame);
                         progress
                             .bytes
                             .fetch_add(u64::try_from(n).unwrap_or(1), Relaxed);

@@ -62,9 +62,13 @@ pub async fn send(
 ) -> Result<Response<UpstreamBody>, SendError> {
     let upload = request.body().progress();
     loop {
-        let mut connection = match link.pool.take(link.endpoint, waits.max_idle) {
+        let warm = link.pool.take(link.endpoint, waits.max_idle);
+        let mut connection = match warm {
             Some(warm) => warm,
-            None => fresh(link, waits).await?,
+            None => match fresh(link, waits).await {
+                Ok(fresh) => fresh,
+                Err(error) => return Err(SendError::unsent(error, request)),
+            },
         };
         let before = connection.written();
         match exchange(&mut connection, request, upload.as_deref(), waits).await {
@@ -73,23 +77,28 @@ pub async fn send(
                 unsent: Some(again),
                 ..
             }) if connection.reused() => request = again,
+            Err(Lost {
+                unsent: Some(again),
+                error,
+            }) => return Err(SendError::unsent(error, again)),
             Err(lost) => {
                 let sent = connection.written() != before;
+                let reset = matches!(lost.error, UpstreamError::Reset { .. });
+                let stale = reset && connection.reused();
+                let error = blame(lost.error, upload.as_deref());
                 return Err(SendError {
-                    error: blame(lost.error, upload.as_deref()),
-                    sent,
+                    stale,
+                    ..SendError::gone(error, sent)
                 });
             }
         }
     }
 }
 
-async fn fresh(link: &Link<'_>, waits: &Waits) -> Result<Connection, SendError> {
+async fn fresh(link: &Link<'_>, waits: &Waits) -> Result<Box<Connection>, UpstreamError> {
     let left = waits.deadline.saturating_duration_since(clock::now());
     let within = waits.connect.min(left);
-    connect(link.endpoint, link.tls, link.resolver, within)
-        .await
-        .map_err(SendError::unsent)
+    connect(link.endpoint, link.tls, link.resolver, within).await
 }
 
 /// A failure that the client's own broken body caused is the client's.
@@ -210,23 +219,17 @@ impl<'a> Patience<'a> {
 /// The answer, unless its framing can be read in two ways: then the connection goes with it.
 fn receive(
     link: &Link<'_>,
-    connection: Connection,
+    connection: Box<Connection>,
     answer: Response<Incoming>,
     upload: Option<Arc<Progress>>,
     waits: &Waits,
 ) -> Result<Response<UpstreamBody>, SendError> {
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(SendError {
-            error: UpstreamError::BadUpgrade,
-            sent: true,
-        });
+        return Err(SendError::gone(UpstreamError::BadUpgrade, true));
     }
     if let Some(why) = ambiguous(&answer) {
         let why = why.to_owned();
-        return Err(SendError {
-            error: UpstreamError::Malformed { why },
-            sent: true,
-        });
+        return Err(SendError::gone(UpstreamError::Malformed { why }, true));
     }
     let (head, incoming) = answer.into_parts();
     let pool = Arc::clone(link.pool);

@@ -1,0 +1,192 @@
+//! The request as it goes out: our Host, our Via, our correlation id, nothing of the client's
+//! connection; once, and again where that is possible.
+//!
+//! A body passes through as it comes. For another attempt there is the request itself if it never
+//! left, or a copy of a small body that was kept while it passed; otherwise there is none.
+
+use crate::proxy::entry::Entry;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::forward::Way;
+use crate::proxy::headers::{self, Forwarded};
+use crate::proxy::refusal::{Reason, Refusal};
+use crate::routes::pattern::Params;
+use crate::routes::plan::RoutePlan;
+use crate::upstream::request_body::{Progress, RequestBody};
+use crate::upstream::target::{Endpoint, Target};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Request, Uri, Version, header};
+use hyper::body::Incoming;
+use std::sync::Arc;
+
+/// A request that may go out more than once.
+pub struct Outgoing {
+    head: Option<Parts>,
+    body: Body,
+    progress: Option<Arc<Progress>>,
+}
+
+enum Body {
+    /// Not begun; a copy of at most so many bytes is kept while it passes.
+    Fresh(Option<Incoming>, usize),
+    /// On its way, or gone.
+    Begun,
+    /// The request itself, which never left.
+    Returned(Box<Request<RequestBody>>),
+}
+
+impl Outgoing {
+    /// A request with this head and body; `keep` bytes of it at most are kept for another attempt.
+    pub fn new(head: Parts, body: Option<Incoming>, keep: usize) -> Self {
+        Outgoing {
+            head: Some(head),
+            body: Body::Fresh(body, keep),
+            progress: None,
+        }
+    }
+
+    /// The request for the next attempt. `last`: no other will be asked for after it.
+    pub fn next(&mut self, last: bool) -> Option<Request<RequestBody>> {
+        let body = match std::mem::replace(&mut self.body, Body::Begun) {
+            Body::Returned(request) => return Some(*request),
+            Body::Fresh(incoming, keep) => {
+                let keep = if last { 0 } else { keep };
+                let body = incoming.map_or(RequestBody::Empty, |i| RequestBody::streamed(i, keep));
+                self.progress = body.progress();
+                body
+            }
+            Body::Begun => match &self.progress {
+                None => RequestBody::Empty,
+                Some(progress) => RequestBody::Whole(Some(progress.copy()?)),
+            },
+        };
+        let head = if last {
+            self.head.take()
+        } else {
+            self.head.clone()
+        };
+        head.map(|head| Request::from_parts(head, body))
+    }
+
+    /// Takes a request back that never left.
+    pub fn put_back(&mut self, request: Box<Request<RequestBody>>) {
+        self.body = Body::Returned(request);
+    }
+
+    /// Whether there would be another request to send.
+    pub fn is_replayable(&self) -> bool {
+        match &self.body {
+            Body::Fresh(..) | Body::Returned(_) => true,
+            Body::Begun => {
+                self.head.is_some()
+                    && self
+                        .progress
+                        .as_ref()
+                        .is_none_or(|progress| progress.has_copy())
+            }
+        }
+    }
+
+    /// How far its body has come.
+    pub fn progress(&self) -> Option<Arc<Progress>> {
+        self.progress.clone()
+    }
+}
+
+/// Where it goes.
+///
+/// # Errors
+/// `no_route`: the parameter in the host's place makes no host.
+pub fn endpoint(
+    way: &Way<'_>,
+    params: &Params,
+    path: &str,
+    host: &str,
+) -> Result<Arc<Endpoint>, Refusal> {
+    let value = way
+        .route_plan
+        .host_param
+        .map(|slot| params.get(slot, path, host));
+    way.upstream_plan.target.endpoint(value).ok_or_else(|| {
+        let name = &way.upstream_plan.name;
+        let detail = format!("upstream {name}: the request names no host that exists");
+        Refusal::new(Reason::NoRoute, detail)
+    })
+}
+
+/// Turns the client's head into the one that is sent.
+///
+/// # Errors
+/// `bad_request`: the rewritten target is not one.
+pub fn prepare(
+    exchange: &Exchange,
+    way: &Way<'_>,
+    entry: &Entry,
+    params: &Params,
+    (head, endpoint): (&mut Parts, &Endpoint),
+) -> Result<(), Refusal> {
+    let target = target(
+        &exchange.uri,
+        &way.upstream_plan.target,
+        way.route_plan,
+        params,
+    )?;
+    let plan = &exchange.table.plan;
+    let name = &plan.correlation.header;
+    let identities = plan.clients.identity_headers();
+    let fields = &mut head.headers;
+    headers::strip_with(fields, name, |field| {
+        field == "expect"
+            || headers::tells_of_hops(field)
+            || identities.iter().any(|identity| identity == field)
+    });
+    if exchange.version == Version::HTTP_2 {
+        headers::join_cookies(fields);
+    }
+    headers::add_via(fields, exchange.version);
+    fields.insert(header::HOST, endpoint.host_field.clone());
+    fields.insert(name.clone(), exchange.correlation.clone());
+    if way.upstream_plan.forwarded {
+        let socket = exchange.client.address.ip();
+        let client = exchange.identity.as_ref().map_or(socket, |i| i.address);
+        headers::add_forwarded(
+            fields,
+            &Forwarded {
+                client,
+                tls: exchange.client.tls,
+                host: entry.authority(),
+            },
+        );
+    }
+    head.uri = target;
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    Ok(())
+}
+
+/// The target as it is sent: the base of the upstream's URL, the path as matched or rewritten, and
+/// the query, byte for byte.
+fn target(uri: &Uri, target: &Target, route: &RoutePlan, params: &Params) -> Result<Uri, Refusal> {
+    let sent = uri.path_and_query();
+    if let (None, "", Some(sent)) = (&route.rewrite, target.base(), sent) {
+        return Ok(Uri::from(sent.clone()));
+    }
+    let mut text = String::with_capacity(uri.path().len() + target.base().len() + 64);
+    text.push_str(target.base());
+    match &route.rewrite {
+        Some(rewrite) => rewrite.apply(params, uri.path(), &mut text),
+        None => text.push_str(uri.path()),
+    }
+    if let Some(query) = uri.query() {
+        text.push('?');
+        text.push_str(query);
+    }
+    PathAndQuery::from_maybe_shared(bytes::Bytes::from(text))
+        .map(Uri::from)
+        .map_err(|e| {
+            Refusal::new(
+                Reason::BadRequest,
+                format!("the rewritten target is not valid: {e}"),
+            )
+        })
+}
