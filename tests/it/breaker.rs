@@ -16,8 +16,11 @@ fn with_breaker(steps: impl IntoIterator<Item = Step>, breaker: &str) -> (Upstre
     (upstream, proxy)
 }
 
+/// Sends as many POSTs, which no policy repeats once the upstream may have seen them, and yields their statuses.
 fn statuses(proxy: &Proxy, count: usize) -> Vec<u16> {
-    (0..count).map(|_| proxy.get("/x").status).collect()
+    (0..count)
+        .map(|_| proxy.send(&post("/x", "once")).status)
+        .collect()
 }
 
 fn failures(proxy: &Proxy, service: &str) -> f64 {

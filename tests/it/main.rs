@@ -11,7 +11,6 @@
     clippy::disallowed_methods,
     clippy::float_cmp,
     unreachable_pub,
-    dead_code,
     reason = "tests fail by panicking, ask the real clock, and share a vocabulary"
 )]
 

@@ -112,7 +112,7 @@ fn attempts_are_counted_by_outcome() {
         "breaker: { failure_threshold: 1000 }",
     ));
     for _ in 0..5 {
-        proxy.get("/x");
+        proxy.send(&post("/x", "once"));
     }
     for (outcome, count) in [
         ("success", 1.0),

@@ -57,17 +57,14 @@ fn a_bad_file_keeps_the_old_one_whole() {
     let proxy = Proxy::start(file(&upstream, "/old", 3));
     reload(&proxy, "upstream: up", "upstream: nobody", "failure");
     assert_eq!(proxy.get("/old").status, 200);
-    let status = proxy.ask(&get("/api/v1/status")).json();
-    assert!(
-        status["config"]["last_error"]
-            .to_string()
-            .contains("nobody"),
-        "{status}"
-    );
+    let last_error =
+        || proxy.ask(&get("/api/v1/status")).json()["config"]["last_error"].to_string();
+    until("the status to tell what was wrong", || {
+        last_error().contains("nobody")
+    });
     assert_eq!(proxy.ask(&get("/readyz")).status, 200);
     reload(&proxy, "upstream: nobody", "upstream: up", "success");
-    let status = proxy.ask(&get("/api/v1/status")).json();
-    assert!(status["config"]["last_error"].is_null(), "{status}");
+    until("the status to forget it", || last_error() == "null");
 }
 
 #[test]

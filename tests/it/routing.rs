@@ -438,26 +438,26 @@ routes:
 }
 
 #[test]
-fn a_thousand_routes_are_all_reached() {
+fn five_hundred_routes_are_all_reached() {
     let upstream = Upstream::answering("");
     let mut yaml = format!(
         "\nupstreams:\n  up: {{ url: \"{}\" }}\nroutes:\n",
         upstream.url()
     );
-    for number in 0..1_000 {
+    for number in 0..500 {
         yaml.push_str(&format!(
             "  - {{ name: r{number}, match: {{ path: \"/r{number}/{{id}}\" }}, upstream: up, rewrite: \"/to/{number}/{{id}}\" }}\n"
         ));
     }
     let proxy = Proxy::start(yaml);
-    for number in [0, 1, 499, 999] {
+    for number in [0, 1, 250, 499] {
         assert_eq!(proxy.get(&format!("/r{number}/x")).status, 200);
     }
-    assert_eq!(proxy.get("/r1000/x").status, 404);
+    assert_eq!(proxy.get("/r500/x").status, 404);
     let arrived: Vec<String> = upstream
         .requests()
         .into_iter()
         .map(|received| received.target)
         .collect();
-    assert_eq!(arrived, ["/to/0/x", "/to/1/x", "/to/499/x", "/to/999/x"]);
+    assert_eq!(arrived, ["/to/0/x", "/to/1/x", "/to/250/x", "/to/499/x"]);
 }

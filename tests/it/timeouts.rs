@@ -15,7 +15,7 @@ fn timed(step: Step, timeouts: &str) -> (Upstream, Proxy) {
 fn no_first_byte_in_time_is_504_and_the_attempt_is_given_up() {
     let (upstream, proxy) = timed(hang(), "first_byte: 300ms");
     let begun = Instant::now();
-    let answer = proxy.get("/x");
+    let answer = proxy.send(&post("/x", "once"));
     assert_eq!(
         (answer.status, answer.json()["reason"].as_str()),
         (504, Some("upstream_timeout"))

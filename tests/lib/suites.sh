@@ -34,7 +34,7 @@ sum() {
 }
 
 suite_cargo() {
-    run_counted '^test result:' cargo test --locked
+    run_counted '^test result:' cargo test --locked --no-fail-fast
 }
 
 suite_sdk() {

@@ -46,7 +46,7 @@ enum Ended {
     /// An answer; the status where the header block tells it by its index.
     Answered(Option<u16>),
     Reset,
-    ConnectionEnded,
+    HungUp,
 }
 
 /// Sends the frames after a preface and reads until stream 1 is decided.
@@ -69,7 +69,7 @@ fn exchange(proxy: &Proxy, frames: &[Vec<u8>]) -> io::Result<Ended> {
             return if patience {
                 Err(error)
             } else {
-                Ok(Ended::ConnectionEnded)
+                Ok(Ended::HungUp)
             };
         }
         let [a, b, c, kind, flags, .., number] = head;
@@ -79,7 +79,7 @@ fn exchange(proxy: &Proxy, frames: &[Vec<u8>]) -> io::Result<Ended> {
             (SETTINGS, _) if flags & ACK == 0 => stream.write_all(&frame(SETTINGS, ACK, 0, &[]))?,
             (HEADERS, 1) => return Ok(Ended::Answered(status(&payload))),
             (RESET, 1) => return Ok(Ended::Reset),
-            (GOAWAY, _) => return Ok(Ended::ConnectionEnded),
+            (GOAWAY, _) => return Ok(Ended::HungUp),
             _ => {}
         }
     }

@@ -147,7 +147,7 @@ impl Client {
 
     /// Everything that came until the other side closed; the flag says whether it did within the patience.
     pub fn drain(&mut self) -> (Vec<u8>, bool) {
-        let closed = match self.source.to_end(&mut |_| ()) {
+        let closed = match self.source.until_end(&mut |_| ()) {
             Ok(()) => true,
             Err(error) => !matches!(
                 error.kind(),

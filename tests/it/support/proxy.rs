@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::client::{Client, Request, get};
 use super::upstream::free_address;
-use super::wait::{until, until_some};
+use super::wait::{PATIENCE_WITH_A_PROCESS, until, until_some, within};
 use super::wire::Response;
 
 /// The binary under test.
@@ -135,9 +135,11 @@ impl Proxy {
             });
             answer.is_some_and(|answer| answer.status == 200)
         };
-        until("the proxy to be ready, or to exit", || {
-            ready() || self.exited().is_some()
-        });
+        within(
+            PATIENCE_WITH_A_PROCESS,
+            "the proxy to be ready, or to exit",
+            || (ready() || self.exited().is_some()).then_some(()),
+        );
         if let Some(status) = self.exited() {
             until("the last words", || Arc::strong_count(&self.stderr) == 1);
             panic!(
@@ -273,7 +275,9 @@ impl Proxy {
     /// Waits for the process to end by itself.
     #[track_caller]
     pub fn wait_for_exit(&mut self) -> ExitStatus {
-        until_some("the proxy to exit", || self.child.try_wait().unwrap())
+        within(PATIENCE_WITH_A_PROCESS, "the proxy to exit", || {
+            self.child.try_wait().unwrap()
+        })
     }
 
     /// Asks it to stop and waits until it has.

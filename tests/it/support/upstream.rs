@@ -547,7 +547,7 @@ impl Inner {
                 Act::Pass(gate) => gate.pass(&self.stop),
                 Act::Close | Act::Reset => return Ok(Some(act)),
                 Act::Hang => {
-                    source.to_end(&mut |_| ())?;
+                    source.until_end(&mut |_| ())?;
                     return Ok(Some(Act::Close));
                 }
             }

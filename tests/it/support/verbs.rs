@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::proxy::{File, command};
-use super::wait::until_some;
+use super::wait::{PATIENCE_WITH_A_PROCESS, within};
 
 /// A verb that has ended.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ pub fn verb_in(config: &Path, arguments: &[&str], environment: &[(&str, &str)]) 
     let mut err = child.stderr.take().unwrap();
     let stdout = std::thread::spawn(move || std::io::read_to_string(&mut out).unwrap());
     let stderr = std::thread::spawn(move || std::io::read_to_string(&mut err).unwrap());
-    let status = until_some(
+    let status = within(
+        PATIENCE_WITH_A_PROCESS,
         &format!("`trunkline {}` to end", arguments.join(" ")),
         || child.try_wait().unwrap(),
     );

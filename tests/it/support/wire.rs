@@ -216,7 +216,7 @@ impl Source {
     }
 
     /// Reads until the connection ends.
-    pub fn to_end(&mut self, piece: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    pub fn until_end(&mut self, piece: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         loop {
             let bytes = std::mem::take(&mut self.ahead);
             piece(&bytes);
@@ -275,7 +275,7 @@ impl Source {
         match framing(fields)? {
             Framing::Chunked => *trailers = self.chunked(&mut piece)?,
             Framing::Counted(count) => self.counted(count, &mut piece)?,
-            Framing::Unframed => self.to_end(&mut piece)?,
+            Framing::Unframed => self.until_end(&mut piece)?,
         }
         Ok(())
     }
