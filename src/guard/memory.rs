@@ -107,13 +107,17 @@ impl Table {
     }
 
     /// A create is to go out: its serial, or none for want of room.
-    pub(super) fn begin(&mut self, key: CreateKey, begin: &Begin<'_>) -> Result<Option<u64>, Held> {
+    pub(super) fn begin(
+        &mut self,
+        key: CreateKey,
+        begin: &Begin<'_>,
+    ) -> Result<Option<u64>, Box<Held>> {
         self.tidy(begin.now);
         if let Some(confirmed) = begin.confirmed {
             self.lift_of(key, confirmed);
         }
         if let Some(held) = self.held(&key, begin.now, begin.wall) {
-            return Err(held);
+            return Err(Box::new(held));
         }
         let cost = cost(begin.correlation_id, begin.upstream);
         if self.entries >= self.bounds.entries || self.bytes + cost > self.bounds.bytes {

@@ -90,7 +90,7 @@ impl Guard {
     ///
     /// # Errors
     /// An earlier equal create may have been carried out: this one must not go out now.
-    pub async fn begin(&self, key: CreateKey, begin: Begin<'_>) -> Result<Ticket, Held> {
+    pub async fn begin(&self, key: CreateKey, begin: Begin<'_>) -> Result<Ticket, Box<Held>> {
         if begin.window.is_zero() {
             return Ok(Ticket::without(Cover::Off));
         }
@@ -117,7 +117,7 @@ impl Guard {
             // While the disk was written, an equal create may have met its end.
             let meanwhile = |t: &mut Table| t.held(&key, begin.now, begin.wall);
             if let Some(held) = self.shared.change(meanwhile) {
-                return Err(held);
+                return Err(Box::new(held));
             }
         }
         ticket.issued = true;

@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::cast_possible_truncation,
     clippy::disallowed_methods,
     reason = "tests"
 )]
@@ -96,10 +97,8 @@ async fn ok(guard: &Guard, name: &str, at: Time) -> Ticket {
 }
 
 async fn held(guard: &Guard, name: &str, at: Time) -> Held {
-    guard
-        .begin(key(name), begin(at, "again"))
-        .await
-        .expect_err("held")
+    let refused = guard.begin(key(name), begin(at, "again")).await;
+    *refused.expect_err("held")
 }
 
 #[test]
@@ -144,7 +143,12 @@ fn an_unknown_outcome_refuses_the_same_create_for_the_window() {
 fn a_dropped_ticket_is_an_unknown_outcome() {
     on_both(|guard, t0| async move {
         drop(ok(&guard, "x", t0).await);
-        assert_eq!(held(&guard, "x", t0).await.what.len(), 43);
+        assert!(
+            held(&guard, "x", t0)
+                .await
+                .what
+                .contains("without an answer")
+        );
         held(&guard, "x", t0.plus(59)).await;
         drop(ok(&guard, "x", t0.plus(60)).await);
     });
