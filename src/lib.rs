@@ -15,8 +15,11 @@
 //!       v
 //!     proxy::forward      under one deadline
 //!       | circuit open? --------------------------------------> Refusal: circuit_open
+//!       | create          asks the guard, follows the attempt --> Refusal: outcome_unknown
+//!       | place           one per attempt, first come -------> Refusal: upstream_busy
 //!       | permit          one per attempt; tells the breaker when dropped
 //!       | upstream::send  a warm or fresh connection; what went wrong, and was anything sent
+//!       | retry           again only what is provably safe
 //!       v
 //!     proxy::body         the answer, watched to its END: outcome, metrics, one access line
 //!       v
@@ -34,6 +37,7 @@
 //! | [`stub`] | canned answers, templates, sequences | touches a socket |
 //! | [`upstream`] | the outside: names, TCP, TLS, connections, one attempt, its errors | decides to repeat or to count |
 //! | [`telemetry`] | metrics, access log, the process's own log | waits for a reader |
+//! | [`guard`] | creates of unknown outcome, in memory and in a state file | knows a request beyond its bytes |
 //! | [`live`] | state that outlives a reload, by name | knows a route table |
 //! | [`proxy`] | one request's journey; `refusal.rs` alone chooses a status of ours | sees two tables in one exchange |
 //! | [`server`] | sockets, threads, waits of clients, drain | knows what is done with a request |
@@ -83,6 +87,8 @@ pub mod stub;
 pub mod upstream;
 
 pub mod telemetry;
+
+pub mod guard;
 
 pub mod live;
 

@@ -5,31 +5,10 @@
 //! and an opening circuit empties it. Shared by all workers; survives a reload under new settings.
 
 use super::lock;
-use crate::clock::Duration;
+use crate::policy::concurrency::Concurrency;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
-
-/// The size of an upstream's share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Concurrency {
-    /// Requests at once.
-    pub limit: usize,
-    /// Requests that may wait.
-    pub queue: usize,
-    /// How long each may.
-    pub wait: Duration,
-}
-
-impl Default for Concurrency {
-    fn default() -> Self {
-        Concurrency {
-            limit: 256,
-            queue: 256,
-            wait: Duration::from_secs(1),
-        }
-    }
-}
 
 /// Why there was no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +139,7 @@ impl Drop for Place {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::clock::Duration;
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};

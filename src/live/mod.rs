@@ -9,16 +9,19 @@ pub mod circuit;
 pub mod events;
 
 use crate::clock;
-use crate::live::bulkhead::{Bulkhead, Concurrency};
+use crate::guard::{Bounds, Guard, StateFileError};
+use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
 use crate::live::events::Events;
 use crate::policy::breaker::BreakerSettings;
 use crate::policy::budget::Budget;
+use crate::policy::concurrency::Concurrency;
 use crate::policy::rate_limit::{Limit, LimitError, LimitSettings};
 use crate::stub::Scenario;
 use crate::telemetry::metrics::Metrics;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Everything that outlives a reload.
 pub struct Live {
@@ -31,6 +34,7 @@ pub struct Live {
     scenarios: Mutex<HashMap<String, Arc<Scenario>>>,
     bulkheads: Mutex<HashMap<String, Arc<Bulkhead>>>,
     budgets: Mutex<HashMap<String, Arc<Budget>>>,
+    guard: OnceLock<Guard>,
 }
 
 impl Default for Live {
@@ -43,6 +47,7 @@ impl Default for Live {
             scenarios: Mutex::default(),
             bulkheads: Mutex::default(),
             budgets: Mutex::default(),
+            guard: OnceLock::new(),
         }
     }
 }
@@ -110,11 +115,36 @@ impl Live {
         Arc::clone(budget)
     }
 
+    /// The duplicate guard; in memory unless another was given before.
+    pub fn guard(&self) -> &Guard {
+        self.guard
+            .get_or_init(|| Guard::in_memory(Bounds::default()))
+    }
+
+    /// Keeps the guard's records where they survive a crash. Called once, before the first request.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn guard_in(&self, file: &Path) -> Result<(), StateFileError> {
+        let guard = Guard::open(file, Bounds::default(), clock::now(), clock::wall())?;
+        self.guard.get_or_init(|| guard);
+        Ok(())
+    }
+
+    /// Counts what the guard did with a create.
+    pub fn count_guard(&self, upstream: &str, decision: &'static str) {
+        let labels = [("upstream", upstream), ("decision", decision)];
+        self.metrics
+            .counter("trunkline_duplicate_guard_total", &labels)
+            .increment(1);
+    }
+
     /// Announces what happened by the clock alone, such as a circuit turning half-open.
     pub fn tick(&self) {
         let circuits: Vec<_> = lock(&self.circuits).values().cloned().collect();
         for circuit in circuits {
             circuit.tick();
         }
+        self.guard().sweep(clock::now());
     }
 }

@@ -7,6 +7,7 @@
 use crate::clock::Duration;
 use crate::policy::outcome::Outcome;
 use crate::proxy::attempt::Attempt;
+use crate::proxy::create::Pending;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::refusal::failure_label;
 use crate::upstream::body::UpstreamBody;
@@ -35,6 +36,8 @@ enum Inner {
 struct Streamed {
     body: UpstreamBody,
     attempt: Option<Attempt>,
+    /// What the duplicate guard waits to hear.
+    pending: Option<Pending>,
     exchange: Box<Exchange>,
     /// A probe whose body lasts longer than this is decided by its good head.
     patience: Option<Pin<Box<Sleep>>>,
@@ -50,7 +53,7 @@ impl ResponseBody {
     /// not ended by then.
     pub fn streamed(
         body: UpstreamBody,
-        attempt: Attempt,
+        (attempt, pending): (Attempt, Option<Pending>),
         exchange: Box<Exchange>,
         slow_after: Duration,
     ) -> Self {
@@ -62,6 +65,7 @@ impl ResponseBody {
         let streamed = Streamed {
             body,
             attempt: Some(attempt),
+            pending,
             exchange,
             patience,
         };
@@ -75,12 +79,20 @@ impl ResponseBody {
     /// The body has been handed over in full.
     fn complete(&mut self) {
         if let Some(Inner::Streamed(streamed)) = &mut self.0 {
-            streamed.attempt = None;
+            streamed.complete();
         }
     }
 }
 
 impl Streamed {
+    /// The body has ended as it should.
+    fn complete(&mut self) {
+        self.attempt = None;
+        if let Some(pending) = self.pending.take() {
+            pending.complete();
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
@@ -88,11 +100,11 @@ impl Streamed {
                 let n = frame.data_ref().map_or(0, Bytes::len);
                 self.exchange.bytes_out += u64::try_from(n).unwrap_or(0);
                 if self.body.is_end_stream() {
-                    self.attempt = None;
+                    self.complete();
                 }
             }
             Poll::Ready(Some(Err(error))) => self.failed(error),
-            Poll::Ready(None) => self.attempt = None,
+            Poll::Ready(None) => self.complete(),
             Poll::Pending => {
                 if let Some(patience) = &mut self.patience
                     && patience.as_mut().poll(cx).is_ready()
@@ -120,6 +132,9 @@ impl Streamed {
 impl Drop for Streamed {
     /// A body that was not read to its end says nothing good of the upstream, and nothing bad.
     fn drop(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            pending.cut();
+        }
         if let Some(attempt) = &mut self.attempt {
             if attempt.expected() == Outcome::Success {
                 attempt.expect(Outcome::Abandoned);

@@ -72,14 +72,18 @@ fn nominated_field(token: &[u8], ours: &HeaderName) -> Option<HeaderName> {
     (!is_protected(name.as_str()) && name != *ours).then_some(name)
 }
 
+static VIA_10: HeaderValue = HeaderValue::from_static("1.0 trunkline");
+static VIA_11: HeaderValue = HeaderValue::from_static("1.1 trunkline");
+static VIA_20: HeaderValue = HeaderValue::from_static("2.0 trunkline");
+
 /// Adds us to `Via`, behind what is there (RFC 9110 7.6.3).
 pub fn add_via(fields: &mut HeaderMap, received: Version) {
     let value = match received {
-        Version::HTTP_10 => "1.0 trunkline",
-        Version::HTTP_2 => "2.0 trunkline",
-        _ => "1.1 trunkline",
+        Version::HTTP_10 => &VIA_10,
+        Version::HTTP_2 => &VIA_20,
+        _ => &VIA_11,
     };
-    fields.append(header::VIA, HeaderValue::from_static(value));
+    fields.append(header::VIA, value.clone());
 }
 
 /// Joins cookie crumbs, which HTTP/2 may split over several fields (RFC 9113 8.2.3).

@@ -1,7 +1,7 @@
 //! One request's journey, in the order in which it is decided.
 //!
 //! [`handle`] takes one exchange and one route table and always answers, whatever happens on the
-//! way: a panic in it answers 500 and hurts nothing else. Read [`serve`] and you have read the
+//! way: a panic in it answers 500 and hurts nothing else. Read `serve` and you have read the
 //! product: correlate, match, limit, stub, breaker, send, judge, observe.
 
 pub mod admit;
@@ -9,24 +9,27 @@ pub mod attempt;
 pub mod body;
 pub mod canned;
 pub mod correlation;
+pub mod create;
 pub mod entry;
 pub mod exchange;
 pub mod forward;
 pub mod headers;
+pub mod journey;
 pub mod outgoing;
 pub mod refusal;
+pub mod turned_away;
 
 use crate::clock::Duration;
 use crate::profile::Dialect;
-use crate::proxy::attempt::Attempt;
 use crate::proxy::body::ResponseBody;
+use crate::proxy::create::{Job, Pending, Taken};
 use crate::proxy::exchange::Exchange;
-use crate::proxy::forward::Way;
+use crate::proxy::forward::{Answered, Way};
+use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::routes::table::Table;
 use crate::telemetry::access::Appender;
 use crate::telemetry::metrics::Source;
-use crate::upstream::body::UpstreamBody;
 use crate::upstream::resolve::Resolver;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -155,7 +158,8 @@ impl From<Refusal> for Stop {
     reason = "lives for one return; a box would cost an allocation a request"
 )]
 enum Answer {
-    Upstream(Response<UpstreamBody>, Attempt, Duration),
+    Upstream(Answered),
+    Create(Box<Job>),
     Canned(canned::Canned),
 }
 
@@ -184,9 +188,8 @@ pub async fn handle(
         .await
     };
     match served {
-        Ok(Answer::Upstream(answer, attempt, slow_after)) => {
-            Ok(forwarded(exchange, answer, attempt, slow_after))
-        }
+        Ok(Answer::Upstream(answered)) => Ok(forwarded(exchange, answered, None)),
+        Ok(Answer::Create(job)) => created(exchange, *job).await,
         Ok(Answer::Canned(canned)) => {
             let close = !is_spent(&mut body, expects).await;
             Ok(local(
@@ -202,7 +205,7 @@ pub async fn handle(
                 .upload
                 .as_ref()
                 .is_some_and(|upload| !upload.ended());
-            let bad = refusal.code() == StatusCode::BAD_REQUEST;
+            let bad = matches!(refusal.code().as_u16(), 400 | 408 | 413);
             let close = cut || bad || !is_spent(&mut body, expects).await;
             Ok(refused(exchange, &refusal, close))
         }
@@ -253,38 +256,50 @@ async fn serve(
         let canned = canned::answer(exchange, stub, scenario, &found.params, head, body).await?;
         return Ok(Answer::Canned(canned));
     }
-    let (Some(upstream), Some(circuit)) = (&route.upstream, &route.circuit) else {
+    let Some(way) = Way::find(&table, exchange.route) else {
         return Err(canned::disabled(exchange).into());
     };
-    let Some(upstream_plan) = table.upstream_plan(upstream) else {
-        return Err(Refusal::new(Reason::Internal, "the route's upstream is missing").into());
-    };
-    let named = plan.breaker.and_then(|i| table.plan.breakers.get(i));
-    let set_by = named.map_or(&upstream_plan.set_by, |b| &b.set_by);
-    let way = Way {
-        set_by,
-        route,
-        route_plan: plan,
-        upstream,
-        upstream_plan,
-        circuit,
-    };
-    let (answer, attempt) =
-        forward::forward(exchange, &way, &entry, &found.params, (head, body)).await?;
-    Ok(Answer::Upstream(
-        answer,
-        attempt,
-        upstream_plan.breaker.slow_after,
-    ))
+    let confirmed = head.headers.get(&create::CONFIRMED).cloned();
+    let prepared = forward::prepare(exchange, &way, &entry, &found.params, head)?;
+    if prepared.creates && !plan.duplicate_window.is_zero() {
+        turned_away::check(exchange, &way)?;
+        match create::take_body(exchange, body.take()).await? {
+            Taken::Whole(body) => {
+                return Ok(Answer::Create(Box::new(Job {
+                    prepared,
+                    body,
+                    confirmed,
+                })));
+            }
+            Taken::TooLarge(large) => {
+                exchange.notes.push(("guard", "body_too_large".to_owned()));
+                *body = Some(large);
+            }
+        }
+    }
+    let load = Load::Stream(body.take());
+    let (answered, _) = forward::travel(exchange, &way, prepared, load).await?;
+    Ok(Answer::Upstream(answered))
+}
+
+/// A create's answer or refusal. A client that leaves ends this, and not the attempt.
+async fn created(exchange: Box<Exchange>, job: Job) -> Result<Response<ResponseBody>, HangUp> {
+    match create::run(exchange, job).await {
+        (Some(exchange), Ok(made)) => Ok(forwarded(exchange, made.answered, made.pending)),
+        (Some(exchange), Err(refusal)) => Ok(refused(exchange, &refusal, false)),
+        (None, _) => Err(HangUp),
+    }
 }
 
 /// An upstream's answer, on its way to the client.
 fn forwarded(
     mut exchange: Box<Exchange>,
-    answer: Response<UpstreamBody>,
-    attempt: Attempt,
-    slow_after: Duration,
+    (answer, attempt): Answered,
+    pending: Option<Pending>,
 ) -> Response<ResponseBody> {
+    let upstream = exchange.route().and_then(|r| r.upstream.as_ref());
+    let upstream = upstream.and_then(|u| exchange.table.upstream_plan(u));
+    let slow_after = upstream.map_or(Duration::MAX, |u| u.breaker.slow_after);
     let (mut head, body) = answer.into_parts();
     let version = head.version;
     headers::strip(&mut head.headers, &exchange.table.plan.correlation.header);
@@ -292,7 +307,7 @@ fn forwarded(
     exchange.status = Some(head.status);
     mark(&exchange, &mut head.headers, false);
     head.version = Version::HTTP_11;
-    let body = ResponseBody::streamed(body, attempt, exchange, slow_after);
+    let body = ResponseBody::streamed(body, (attempt, pending), exchange, slow_after);
     Response::from_parts(head, body)
 }
 
@@ -307,7 +322,8 @@ fn refused(mut exchange: Box<Exchange>, refusal: &Refusal, close: bool) -> Respo
         .map_or(&exchange.table.unrouted, |r| &r.metrics);
     metrics.refused(refusal.reason.label());
     let (fields, body) = refusal.render(dialect, exchange.upstream_name(), &exchange.correlation);
-    local(exchange, (refusal.code(), fields), Bytes::from(body), close)
+    let status = refusal.code_in(dialect);
+    local(exchange, (status, fields), Bytes::from(body), close)
 }
 
 /// An answer that is all here.

@@ -13,11 +13,20 @@ use crate::routes::pattern::Params;
 use crate::routes::plan::RoutePlan;
 use crate::upstream::request_body::{Progress, RequestBody};
 use crate::upstream::target::{Endpoint, Target};
+use bytes::Bytes;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Request, Uri, Version, header};
+use http::{HeaderValue, Request, Uri, Version, header};
 use hyper::body::Incoming;
 use std::sync::Arc;
+
+/// A body as it is handed over.
+pub enum Load {
+    /// As it comes.
+    Stream(Option<Incoming>),
+    /// All of it.
+    Whole(Bytes),
+}
 
 /// A request that may go out more than once.
 pub struct Outgoing {
@@ -33,14 +42,21 @@ enum Body {
     Begun,
     /// The request itself, which never left.
     Returned(Box<Request<RequestBody>>),
+    /// All of it, for as often as is needed.
+    Whole(Bytes),
 }
 
 impl Outgoing {
-    /// A request with this head and body; `keep` bytes of it at most are kept for another attempt.
-    pub fn new(head: Parts, body: Option<Incoming>, keep: usize) -> Self {
+    /// A request with this head and body; of a body that streams, `keep` bytes at most are kept for
+    /// another attempt.
+    pub fn new(head: Parts, load: Load, keep: usize) -> Self {
+        let body = match load {
+            Load::Stream(incoming) => Body::Fresh(incoming, keep),
+            Load::Whole(bytes) => Body::Whole(bytes),
+        };
         Outgoing {
             head: Some(head),
-            body: Body::Fresh(body, keep),
+            body,
             progress: None,
         }
     }
@@ -53,6 +69,11 @@ impl Outgoing {
                 let keep = if last { 0 } else { keep };
                 let body = incoming.map_or(RequestBody::Empty, |i| RequestBody::streamed(i, keep));
                 self.progress = body.progress();
+                body
+            }
+            Body::Whole(bytes) => {
+                let body = whole(&bytes);
+                self.body = Body::Whole(bytes);
                 body
             }
             Body::Begun => match &self.progress {
@@ -70,13 +91,16 @@ impl Outgoing {
 
     /// Takes a request back that never left.
     pub fn put_back(&mut self, request: Box<Request<RequestBody>>) {
-        self.body = Body::Returned(request);
+        if !matches!(self.body, Body::Whole(_)) || self.head.is_none() {
+            self.body = Body::Returned(request);
+        }
     }
 
     /// Whether there would be another request to send.
     pub fn is_replayable(&self) -> bool {
         match &self.body {
             Body::Fresh(..) | Body::Returned(_) => true,
+            Body::Whole(_) => self.head.is_some(),
             Body::Begun => {
                 self.head.is_some()
                     && self
@@ -90,6 +114,14 @@ impl Outgoing {
     /// How far its body has come.
     pub fn progress(&self) -> Option<Arc<Progress>> {
         self.progress.clone()
+    }
+}
+
+fn whole(bytes: &Bytes) -> RequestBody {
+    if bytes.is_empty() {
+        RequestBody::Empty
+    } else {
+        RequestBody::Whole(Some(bytes.clone()))
     }
 }
 
@@ -137,6 +169,7 @@ pub fn prepare(
     let fields = &mut head.headers;
     headers::strip_with(fields, name, |field| {
         field == "expect"
+            || field == "trunkline-confirmed-retry"
             || headers::tells_of_hops(field)
             || identities.iter().any(|identity| identity == field)
     });
@@ -144,6 +177,12 @@ pub fn prepare(
         headers::join_cookies(fields);
     }
     headers::add_via(fields, exchange.version);
+    if way.upstream_plan.profile.reads_bodies(&exchange.method) {
+        fields.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+    }
     fields.insert(header::HOST, endpoint.host_field.clone());
     fields.insert(name.clone(), exchange.correlation.clone());
     if way.upstream_plan.forwarded {
@@ -181,7 +220,7 @@ fn target(uri: &Uri, target: &Target, route: &RoutePlan, params: &Params) -> Res
         text.push('?');
         text.push_str(query);
     }
-    PathAndQuery::from_maybe_shared(bytes::Bytes::from(text))
+    PathAndQuery::from_maybe_shared(Bytes::from(text))
         .map(Uri::from)
         .map_err(|e| {
             Refusal::new(

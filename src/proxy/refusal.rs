@@ -22,6 +22,7 @@ pub enum Reason {
     ConnectMethod,
     StubDisabled,
     RateLimited,
+    OutcomeUnknown,
     CircuitOpen,
     UpstreamBusy,
     ConnectFailed,
@@ -39,13 +40,14 @@ pub enum Reason {
 struct Fixed(Reason, &'static str, u16, &'static str, u32);
 
 #[rustfmt::skip]
-const TABLE: [Fixed; 17] = [
+const TABLE: [Fixed; 18] = [
     Fixed(Reason::NoRoute, "no_route", 404, "destination_not_found", 40_401),
     Fixed(Reason::BadRequest, "bad_request", 400, "http_request_error", 40_001),
     Fixed(Reason::TooLarge, "too_large", 413, "http_request_error", 41_301),
     Fixed(Reason::ConnectMethod, "connect_method", 405, "http_request_denied", 40_501),
     Fixed(Reason::StubDisabled, "stub_disabled", 403, "http_request_denied", 40_301),
     Fixed(Reason::RateLimited, "rate_limited", 429, "http_request_denied", 42_901),
+    Fixed(Reason::OutcomeUnknown, "outcome_unknown", 409, "http_request_denied", 40_901),
     Fixed(Reason::CircuitOpen, "circuit_open", 503, "destination_unavailable", 50_301),
     Fixed(Reason::UpstreamBusy, "upstream_busy", 503, "connection_limit_reached", 50_303),
     Fixed(Reason::ConnectFailed, "connect_failed", 502, "connection_refused", 50_201),
@@ -92,6 +94,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// Whether the upstream may have seen the request.
     pub contacted: bool,
+    /// Whether it may have acted on it: the attempt was sent and its outcome is not known.
+    pub unknown: bool,
     status: Option<StatusCode>,
     error: Option<&'static str>,
 }
@@ -105,6 +109,7 @@ impl Refusal {
             detail,
             retry_after: None,
             contacted: false,
+            unknown: false,
             status: None,
             error: None,
         }
@@ -141,12 +146,21 @@ impl Refusal {
             Refusal::new(reason, format!("upstream {name}: {error} ({seen}){advice}"));
         refusal.error = token;
         refusal.contacted = contacted;
+        refusal.unknown = contacted;
         refusal
     }
 
     /// The status to answer with.
     pub fn code(&self) -> StatusCode {
         self.status.unwrap_or(self.reason.status())
+    }
+
+    /// Vapi's SDK repeats a 409: there an unknown outcome is a 424, which it does not.
+    pub fn code_in(&self, dialect: Dialect) -> StatusCode {
+        match (self.reason, dialect) {
+            (Reason::OutcomeUnknown, Dialect::Vapi) => StatusCode::FAILED_DEPENDENCY,
+            _ => self.code(),
+        }
     }
 
     /// Header fields and body. `upstream` is the route's.
@@ -184,7 +198,7 @@ impl Refusal {
 
     fn body(&self, dialect: Dialect, upstream: Option<&str>, id: &str) -> Value {
         let Fixed(_, label, _, _, code) = self.reason.fixed();
-        let status = self.code();
+        let status = self.code_in(dialect);
         let title = status.canonical_reason().unwrap_or("Error");
         let kind = format!("urn:trunkline:problem:{label}");
         let facts = json!({

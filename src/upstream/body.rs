@@ -8,9 +8,10 @@ use crate::clock::{self, Duration, Instant};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::pool::{Connection, Pool};
 use crate::upstream::request_body::Progress;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ pub struct UpstreamBody {
     timer: Option<Pin<Box<Sleep>>>,
     /// When the wait for the next chunk began.
     waiting_since: Option<Instant>,
+    /// What was looked at ahead of the client, and how that ended if it did not end well.
+    ahead: VecDeque<Frame<Bytes>>,
+    failed: Option<UpstreamError>,
 }
 
 impl UpstreamBody {
@@ -46,6 +50,8 @@ impl UpstreamBody {
             idle,
             timer: None,
             waiting_since: None,
+            ahead: VecDeque::new(),
+            failed: None,
         };
         if body.incoming.is_end_stream() {
             body.release();
@@ -56,6 +62,31 @@ impl UpstreamBody {
     /// Takes the connection out, for a tunnel.
     pub fn take_connection(&mut self) -> Option<Box<Connection>> {
         self.connection.take()
+    }
+
+    /// Reads ahead until `most` bytes are here or the body ends, and shows them. They stay in their
+    /// place: the client gets every byte as it came, and an error where it happened.
+    pub async fn peek(&mut self, most: usize) -> Bytes {
+        let mut start = BytesMut::new();
+        while start.len() < most && !self.incoming.is_end_stream() && self.failed.is_none() {
+            match std::future::poll_fn(|cx| self.poll_next(cx)).await {
+                None => break,
+                Some(Err(error)) => self.failed = Some(error),
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        start.extend_from_slice(data);
+                    }
+                    self.ahead.push_back(frame);
+                }
+            }
+        }
+        start.truncate(most);
+        start.freeze()
+    }
+
+    /// Whether reading ahead has met an error.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 
     /// Drives the connection, then asks for a chunk again.
@@ -109,14 +140,10 @@ impl UpstreamBody {
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(UpstreamError::IdleTimeout { after: self.idle })
     }
-}
 
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = UpstreamError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
+    /// The next frame from the upstream.
+    fn poll_next(
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         match self.poll_chunk(cx) {
@@ -142,12 +169,43 @@ impl Body for UpstreamBody {
             }
         }
     }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        if let Some(frame) = self.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.poll_next(cx)
+    }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.ahead.is_empty() && self.failed.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let ahead: usize = self
+            .ahead
+            .iter()
+            .filter_map(Frame::data_ref)
+            .map(Bytes::len)
+            .sum();
+        let ahead = u64::try_from(ahead).unwrap_or(u64::MAX);
+        let rest = self.incoming.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint
     }
 }

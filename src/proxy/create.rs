@@ -1,0 +1,317 @@
+//! Requests that create something: guarded before they are sent, and followed to their end.
+//!
+//! The whole request is held, so that it can be told from every other, and the guard is asked before
+//! anything is sent. The attempt runs in a task of its own: a client that leaves does not end it,
+//! and what became of it is known to the guard either way. A body too large to hold goes unguarded,
+//! and the log says so.
+
+use crate::clock;
+use crate::guard::{Account, Begin, Cover, Create, CreateKey, Held, Outcome, Ticket};
+use crate::profile::{BODY_START, Created};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::forward::{self, Answered, Prepared, Way};
+use crate::proxy::outgoing::Load;
+use crate::proxy::refusal::{Reason, Refusal};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::oneshot;
+
+/// Names the earlier create whose fate its caller has looked up.
+pub static CONFIRMED: HeaderName = HeaderName::from_static("trunkline-confirmed-retry");
+
+/// The largest body that is held, in bytes.
+const LARGEST: usize = 1 << 20;
+
+/// A create that is ready to go.
+pub struct Job {
+    /// Head and destination.
+    pub prepared: Prepared,
+    /// Its body, whole.
+    pub body: Bytes,
+    /// What the client knows of an earlier one.
+    pub confirmed: Option<HeaderValue>,
+}
+
+/// What was made of a create's body.
+pub enum Taken {
+    /// It is here.
+    Whole(Bytes),
+    /// It is larger than can be held: the guard steps aside.
+    TooLarge(Incoming),
+}
+
+/// Reads the whole body, unless it says itself that it is too large.
+///
+/// # Errors
+/// `too_large` when it turns out so on the way, `request_timeout` or `bad_request` when it does not
+/// come.
+pub async fn take_body(exchange: &Exchange, body: Option<Incoming>) -> Result<Taken, Refusal> {
+    use http_body::Body as _;
+    let Some(body) = body else {
+        return Ok(Taken::Whole(Bytes::new()));
+    };
+    if body.size_hint().lower() > LARGEST as u64 {
+        return Ok(Taken::TooLarge(body));
+    }
+    let patience = exchange.client.body_idle;
+    let reading = tokio::time::timeout(patience, Limited::new(body, LARGEST).collect());
+    match reading.await {
+        Ok(Ok(read)) => Ok(Taken::Whole(read.to_bytes())),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => {
+            let detail = "this request creates something, so it is held whole to guard against \
+                duplicates, and it is larger than 1 MiB; send its Content-Length and it passes unguarded";
+            Err(Refusal::new(Reason::TooLarge, detail))
+        }
+        Ok(Err(_)) => Err(Refusal::new(
+            Reason::BadRequest,
+            "the request's body broke off",
+        )),
+        Err(_) => {
+            let detail = format!("the request's body was not complete within {patience:?}");
+            Err(Refusal::new(Reason::RequestTimeout, detail))
+        }
+    }
+}
+
+/// The answer of a create, with what the guard is to be told when its body has ended.
+pub struct Made {
+    /// The answer.
+    pub answered: Answered,
+    /// Told at the end of the body.
+    pub pending: Option<Pending>,
+}
+
+/// What the guard is told when an answer's body has ended, or has not.
+pub struct Pending {
+    ticket: Ticket,
+    outcome: Outcome,
+}
+
+impl Pending {
+    /// The client has all of the answer.
+    pub fn complete(self) {
+        self.ticket.settle(self.outcome, clock::now());
+    }
+
+    /// The client has only a part of it: to it the outcome is unknown.
+    pub fn cut(self) {
+        let now = clock::now();
+        self.ticket.client_left(now);
+        self.ticket.settle(self.outcome, now);
+    }
+}
+
+/// Guards and sends a create. Cancelling this leaves the attempt under way.
+///
+/// # Errors
+/// What the client is told instead of an answer.
+pub async fn run(
+    exchange: Box<Exchange>,
+    job: Job,
+) -> (Option<Box<Exchange>>, Result<Made, Refusal>) {
+    let ticket = match begin(&exchange, &job).await {
+        Ok(ticket) => ticket,
+        Err(refusal) => return (Some(exchange), Err(refusal)),
+    };
+    let ticket = Arc::new(Mutex::new(Some(ticket)));
+    let watch = Leaving(Some(Arc::clone(&ticket)));
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(follow(exchange, job, ticket, tell));
+    let answer = told.await;
+    watch.stays();
+    match answer {
+        Ok((exchange, result)) => (Some(exchange), result),
+        Err(_) => {
+            let detail = "the attempt ended without an answer; the proxy's log has the place";
+            (None, Err(Refusal::new(Reason::Internal, detail)))
+        }
+    }
+}
+
+type Told = (Box<Exchange>, Result<Made, Refusal>);
+type SharedTicket = Arc<Mutex<Option<Ticket>>>;
+
+/// Tells the guard at once when the client leaves.
+struct Leaving(Option<SharedTicket>);
+
+impl Leaving {
+    fn stays(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take()
+            && let Some(ticket) = &*shared.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            ticket.client_left(clock::now());
+        }
+    }
+}
+
+/// The attempt in its own task: it ends whether or not somebody waits for it.
+async fn follow(
+    mut exchange: Box<Exchange>,
+    job: Job,
+    ticket: SharedTicket,
+    tell: oneshot::Sender<Told>,
+) {
+    let mut result = send(&mut exchange, job).await;
+    if tell.is_closed()
+        && let Ok((answered, outcome)) = &mut result
+    {
+        look_for_id(&exchange, answered, outcome).await;
+    }
+    let Some(ticket) = ticket.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        return;
+    };
+    let result = match result {
+        Err(refusal) => {
+            ticket.settle(became(&refusal), clock::now());
+            Err(refusal)
+        }
+        Ok((answered, outcome @ Outcome::Processed { .. })) => {
+            let pending = Some(Pending { ticket, outcome });
+            Ok(Made { answered, pending })
+        }
+        Ok((answered, outcome)) => {
+            ticket.settle(outcome, clock::now());
+            Ok(Made {
+                answered,
+                pending: None,
+            })
+        }
+    };
+    if let Err((exchange, Ok(mut unheard))) = tell.send((exchange, result)) {
+        if let Some(pending) = unheard.pending.take() {
+            pending.cut();
+        }
+        drop(exchange);
+    }
+}
+
+async fn send(exchange: &mut Exchange, job: Job) -> Result<(Answered, Outcome), Refusal> {
+    let table = Arc::clone(&exchange.table);
+    let index = exchange.route;
+    let Some(way) = Way::find(&table, index) else {
+        return Err(Refusal::new(
+            Reason::Internal,
+            "the route has lost its upstream",
+        ));
+    };
+    let (answered, read) =
+        forward::travel(exchange, &way, job.prepared, Load::Whole(job.body)).await?;
+    let status = answered.0.status().as_u16();
+    let outcome = match read.created {
+        Created::NeverProcessed => Outcome::NeverProcessed,
+        Created::Processed => Outcome::Processed { vendor_id: read.id },
+        Created::Unknown => Outcome::Unknown {
+            why: format!("it was answered {status}"),
+        },
+    };
+    Ok((answered, outcome))
+}
+
+/// Nobody waits for the body: what the vendor calls the thing it made is looked up in it here.
+async fn look_for_id(exchange: &Exchange, answered: &mut Answered, outcome: &mut Outcome) {
+    let Outcome::Processed {
+        vendor_id: vendor_id @ None,
+    } = outcome
+    else {
+        return;
+    };
+    let Some(upstream) = exchange.route().and_then(|r| r.upstream.as_ref()) else {
+        return;
+    };
+    let Some(plan) = exchange.table.upstream_plan(upstream) else {
+        return;
+    };
+    let answer = &mut answered.0;
+    let start = answer.body_mut().peek(BODY_START).await;
+    let read = plan.profile.read(
+        &exchange.method,
+        answer.status(),
+        answer.headers(),
+        Some(&start),
+    );
+    *vendor_id = read.id;
+}
+
+/// What a refusal says of the create.
+fn became(refusal: &Refusal) -> Outcome {
+    if refusal.unknown {
+        Outcome::Unknown {
+            why: refusal.detail.clone(),
+        }
+    } else {
+        Outcome::NeverProcessed
+    }
+}
+
+async fn begin(exchange: &Exchange, job: &Job) -> Result<Ticket, Refusal> {
+    let Some(plan) = exchange.route().and_then(|r| exchange.table.route_plan(r)) else {
+        return Err(Refusal::new(
+            Reason::Internal,
+            "the request has lost its route",
+        ));
+    };
+    let upstream = exchange.upstream_name().unwrap_or_default();
+    let head = &job.prepared.head;
+    let key = CreateKey::of(&Create {
+        account: &Account::sent(&head.headers),
+        method: &head.method,
+        authority: job
+            .prepared
+            .endpoint
+            .host_field
+            .to_str()
+            .unwrap_or_default(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        content_type: head.headers.get(header::CONTENT_TYPE),
+        body: &job.body,
+    });
+    let begin = Begin {
+        correlation_id: exchange.id(),
+        upstream,
+        window: plan.duplicate_window,
+        now: clock::now(),
+        wall: clock::wall(),
+        confirmed: job.confirmed.as_ref().and_then(|id| id.to_str().ok()),
+    };
+    let live = &exchange.table.live;
+    match live.guard().begin(key, begin).await {
+        Ok(ticket) => {
+            let decision = match ticket.cover() {
+                Cover::Kept | Cover::Off => "passed",
+                Cover::UntilCrash => "passed_until_crash",
+                Cover::NoRoom => "unguarded",
+            };
+            live.count_guard(upstream, decision);
+            Ok(ticket)
+        }
+        Err(held) => {
+            live.count_guard(upstream, "refused");
+            Err(refuse(upstream, &held))
+        }
+    }
+}
+
+fn refuse(upstream: &str, held: &Held) -> Refusal {
+    let seconds = held.left.as_secs() + u64::from(held.left.subsec_nanos() > 0);
+    let made = match &held.vendor_id {
+        Some(id) => format!("it was carried out, as {id}"),
+        None => format!("its outcome is unknown: {}", held.what),
+    };
+    let id = &held.correlation_id;
+    let detail = format!(
+        "the same request to {upstream} was sent before, under correlation id {id}, and {made}; \
+        look it up, then send again with `Trunkline-Confirmed-Retry: {id}` if it is not there, \
+        or wait {seconds} s (duplicate_window in proxy.yaml)"
+    );
+    Refusal::new(Reason::OutcomeUnknown, detail)
+}

@@ -1,0 +1,275 @@
+//! One request's attempts: each takes a place and a permit, sends, and reads what comes back.
+//!
+//! Knows what stays the same over all of them. Whether another is made is the retry policy's
+//! decision; here its facts are gathered, from what is certain and never from a guess.
+
+use crate::clock::{self, Duration};
+use crate::policy::outcome::Outcome;
+use crate::policy::retry::{self, Facts, Failed, Moment, Next, Safety};
+use crate::profile::{BODY_START, Reading};
+use crate::proxy::attempt::Attempt;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::forward::{Answered, Prepared, Way};
+use crate::proxy::outgoing::Outgoing;
+use crate::proxy::refusal::{Reason, Refusal};
+use crate::proxy::turned_away::{busy, open, told};
+use crate::upstream::body::UpstreamBody;
+use crate::upstream::error::{Blame, SendError};
+use crate::upstream::request_body::RequestBody;
+use crate::upstream::send::{Link, Waits, send};
+use crate::upstream::target::Endpoint;
+use http::{HeaderMap, Request, Response, header};
+use std::sync::Arc;
+
+/// A reused connection may have been idle for at most this long.
+const MAX_IDLE: Duration = Duration::from_secs(20);
+/// And for a request that creates something, this long: a vendor that closes an idle connection
+/// just as we use it would leave the outcome unknown.
+const MAX_IDLE_CREATE: Duration = Duration::from_secs(2);
+
+/// What an attempt brought.
+pub enum Tried {
+    /// An answer, and what it means.
+    Answered(Box<(Answered, Reading)>),
+    /// None.
+    Lost(SendError),
+}
+
+/// What stays the same over all attempts of one exchange.
+pub struct Journey<'a> {
+    way: &'a Way<'a>,
+    endpoint: &'a Arc<Endpoint>,
+    waits: Waits,
+    safety: Safety,
+    creates: bool,
+}
+
+impl<'a> Journey<'a> {
+    /// The attempts of a request that is ready to go.
+    pub fn new(
+        exchange: &Exchange,
+        way: &'a Way<'a>,
+        endpoint: &'a Arc<Endpoint>,
+        prepared: &Prepared,
+    ) -> Self {
+        let timeouts = way.route_plan.timeouts;
+        let creates = prepared.creates;
+        let waits = Waits {
+            connect: timeouts.connect,
+            first_byte: timeouts.first_byte,
+            idle: timeouts.idle,
+            upload_idle: timeouts.idle.min(exchange.client.body_idle),
+            total: timeouts.total,
+            deadline: exchange.arrived + timeouts.total,
+            max_idle: if creates { MAX_IDLE_CREATE } else { MAX_IDLE },
+        };
+        Journey {
+            way,
+            endpoint,
+            waits,
+            safety: Safety::of(&prepared.head.method),
+            creates,
+        }
+    }
+
+    /// One attempt.
+    ///
+    /// # Errors
+    /// It could not even begin: no place, or the circuit is open.
+    pub async fn attempt(
+        &self,
+        exchange: &mut Exchange,
+        request: &mut Outgoing,
+    ) -> Result<Tried, Refusal> {
+        let place = match &self.way.route.bulkhead {
+            Some(bulkhead) => Some(
+                bulkhead
+                    .enter()
+                    .await
+                    .map_err(|no| busy(exchange, self.way, no))?,
+            ),
+            None => None,
+        };
+        let permit = self
+            .way
+            .circuit
+            .permit(clock::now())
+            .map_err(|no| open(exchange, self.way, no))?;
+        let mut attempt = Attempt::start(permit, self.way.upstream, place);
+        exchange.attempts += 1;
+        let last = exchange.attempts >= self.way.route_plan.retry.attempts && !self.is_repeatable();
+        let Some(sent) = request.next(last) else {
+            return Err(Refusal::new(
+                Reason::Internal,
+                "there is no request left to send",
+            ));
+        };
+        exchange.upload = request.progress();
+        match self.send(exchange, sent).await {
+            Ok(mut answer) => {
+                let read = self.read(exchange, &mut answer).await;
+                self.judge(exchange, &mut attempt, &answer, &read);
+                Ok(Tried::Answered(Box::new(((answer, attempt), read))))
+            }
+            Err(failed) => {
+                let forgiven = failed.stale && self.is_repeatable();
+                if failed.error.blame() == Blame::Upstream && !forgiven {
+                    attempt.failed(exchange.id(), failed.error.to_string());
+                }
+                Ok(Tried::Lost(failed))
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        exchange: &Exchange,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, SendError> {
+        let worker = &exchange.worker;
+        let pool = self.way.upstream.pool(worker.id);
+        let tls = &self.way.upstream_plan.tls;
+        let link = Link {
+            endpoint: self.endpoint,
+            tls,
+            pool,
+            resolver: &worker.resolver,
+        };
+        send(&link, request, &self.waits).await
+    }
+
+    /// Whether a connection kept from earlier was closed under a request that may be sent again: it
+    /// goes at once on a fresh one, which is no repeat that the upstream would notice.
+    pub fn replaces_stale(&mut self, request: &Outgoing, tried: &Tried) -> bool {
+        let stale = matches!(tried, Tried::Lost(failed) if failed.stale);
+        let again = stale && self.is_repeatable() && request.is_replayable();
+        if again {
+            self.waits.max_idle = Duration::ZERO;
+        }
+        again
+    }
+
+    /// Whether sending it twice is the same as once.
+    fn is_repeatable(&self) -> bool {
+        self.safety != Safety::Neither && !self.creates
+    }
+
+    /// What the answer means, by its head and, where the profile needs it, the start of its body.
+    async fn read(&self, exchange: &Exchange, answer: &mut Response<UpstreamBody>) -> Reading {
+        let profile = self.way.upstream_plan.profile;
+        let status = answer.status();
+        let start = if profile.wants_body_start(status) {
+            Some(answer.body_mut().peek(BODY_START).await)
+        } else {
+            None
+        };
+        profile.read(&exchange.method, status, answer.headers(), start.as_deref())
+    }
+
+    /// What the answer says of the attempt; the rest of its body may still change it.
+    fn judge<B>(
+        &self,
+        exchange: &mut Exchange,
+        attempt: &mut Attempt,
+        answer: &Response<B>,
+        read: &Reading,
+    ) {
+        exchange.notes.extend(read.notes.iter().cloned());
+        attempt.expect(read.outcome);
+        let profile = self.way.upstream_plan.profile;
+        if let Some(now) = profile.concurrent_requests(answer.headers()) {
+            self.way.upstream.metrics.concurrent_requests(now);
+        }
+        match read.outcome {
+            Outcome::Failure => {
+                let status = answer.status().as_u16();
+                attempt.failed(exchange.id(), format!("it answered {status}"));
+            }
+            Outcome::Success if attempt.is_probe() && is_stream(answer.headers()) => {
+                attempt.decide_early();
+            }
+            _ => {}
+        }
+    }
+
+    /// What is known after an attempt; nothing where there is nothing to repeat.
+    pub fn facts(&self, exchange: &Exchange, request: &Outgoing, tried: &Tried) -> Option<Facts> {
+        let (failure, returned, worth) = match tried {
+            Tried::Answered(answered) => (refused(&answered.0.0, &answered.1)?, false, true),
+            Tried::Lost(failed) if failed.error.blame() == Blame::Client => return None,
+            Tried::Lost(failed) => {
+                let failure = if failed.sent {
+                    Failed::NoAnswer
+                } else {
+                    Failed::NotSent
+                };
+                (failure, failed.request.is_some(), failed.error.may_pass())
+            }
+        };
+        Some(Facts {
+            attempt: exchange.attempts,
+            safety: self.safety,
+            creates: self.creates,
+            replayable: returned || request.is_replayable(),
+            worth,
+            failure,
+        })
+    }
+
+    /// What the client is told in the end, and why it was not tried again.
+    ///
+    /// # Errors
+    /// The attempt brought no answer.
+    pub fn end(
+        &self,
+        exchange: &mut Exchange,
+        tried: Tried,
+        why: Option<&'static str>,
+    ) -> Result<(Answered, Reading), Refusal> {
+        if let Some(why) = why {
+            self.way.upstream.metrics.not_retried(why);
+            exchange.notes.push(("not_retried", why.to_owned()));
+        }
+        match tried {
+            Tried::Answered(answered) => Ok(*answered),
+            Tried::Lost(failed) => Err(told(self.way, &failed)),
+        }
+    }
+
+    /// Whether to try again.
+    pub fn decide(&self, facts: Option<&Facts>) -> Next {
+        let Some(facts) = facts else {
+            return Next::Stop { why: None };
+        };
+        let settings = &self.way.route_plan.retry;
+        let now = clock::now();
+        let moment = Moment {
+            now,
+            deadline: self.waits.deadline,
+            random: fastrand::f64(),
+        };
+        retry::next(facts, settings, moment, || {
+            self.way.upstream.budget.try_retry(now, settings.budget)
+        })
+    }
+}
+
+/// What an answer that is no success says; nothing for one that is.
+fn refused<B>(answer: &Response<B>, read: &Reading) -> Option<Failed> {
+    let status = answer.status().as_u16();
+    let asked = answer.headers().get(header::RETRY_AFTER);
+    (status >= 400).then(|| Failed::Answered {
+        status,
+        outcome: read.outcome,
+        never_processed: read.repeatable,
+        retry_after: asked.and_then(|field| retry::parse_retry_after(field, clock::wall())),
+    })
+}
+
+/// Whether the answer is a stream of events, which may never end.
+fn is_stream(fields: &HeaderMap) -> bool {
+    fields
+        .get(header::CONTENT_TYPE)
+        .and_then(|t| t.as_bytes().get(..17))
+        .is_some_and(|t| t.eq_ignore_ascii_case(b"text/event-stream"))
+}

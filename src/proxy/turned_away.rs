@@ -1,0 +1,80 @@
+//! What a client is told when its request does not get to the upstream, or brings nothing back.
+//!
+//! Says what was decided, by which circuit or share, and which setting or wait changes it.
+
+use crate::clock::{self, Duration};
+use crate::live::bulkhead::NoPlace;
+use crate::policy::breaker::{Rejected, State};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::forward::Way;
+use crate::proxy::refusal::{Reason, Refusal};
+use crate::upstream::error::SendError;
+
+/// A failed attempt.
+pub fn told(way: &Way<'_>, failed: &SendError) -> Refusal {
+    Refusal::from_upstream(&way.upstream_plan.name, &failed.error, failed.sent)
+}
+
+/// Whether the circuit lets anything through; spends nothing.
+///
+/// # Errors
+/// `circuit_open`.
+pub fn check(exchange: &Exchange, way: &Way<'_>) -> Result<(), Refusal> {
+    way.circuit
+        .check(clock::now())
+        .map_err(|no| open(exchange, way, no))
+}
+
+/// The circuit lets nothing through.
+pub fn open(exchange: &Exchange, way: &Way<'_>, no: Rejected) -> Refusal {
+    let name = &way.circuit.name;
+    let wait = no.retry_after;
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let why = match no.state {
+        State::HalfOpen => {
+            format!("the circuit of {name} is half-open and its probes are under way")
+        }
+        _ => {
+            let last = way.circuit.evidence().pop();
+            let last = last.map(|e| format!(" (last failure: {})", e.error));
+            format!("the circuit of {name} is open{}", last.unwrap_or_default())
+        }
+    };
+    let before = match exchange.attempts {
+        0 => format!("{name} was not contacted"),
+        n => format!("{name} was not contacted again after {n} attempts"),
+    };
+    let detail = format!(
+        "{why}; {before}, next try in {seconds} s; {} sets this",
+        way.set_by
+    );
+    let mut refusal = Refusal::new(Reason::CircuitOpen, detail).retry_after(wait);
+    refusal.contacted = exchange.attempts > 0;
+    refusal
+}
+
+/// There was no place.
+pub fn busy(exchange: &Exchange, way: &Way<'_>, no: NoPlace) -> Refusal {
+    let name = &way.upstream_plan.name;
+    if no == NoPlace::Emptied
+        && let Err(no) = way.circuit.check(clock::now())
+    {
+        return open(exchange, way, no);
+    }
+    let share = way
+        .route_plan
+        .concurrency
+        .unwrap_or(way.upstream_plan.concurrency);
+    let why = match no {
+        NoPlace::Full => format!("and {} more wait already", share.queue),
+        _ => format!("and none ended within {:?}", share.wait),
+    };
+    let limit = share.limit;
+    let detail = format!(
+        "upstream {name} has {limit} requests of ours under way, {why}; concurrency in proxy.yaml sets this"
+    );
+    let mut refusal =
+        Refusal::new(Reason::UpstreamBusy, detail).retry_after(Duration::from_secs(1));
+    refusal.contacted = exchange.attempts > 0;
+    refusal
+}
