@@ -26,11 +26,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("stub", &["clock", "policy"]),
     ("upstream", &["clock", "policy"]),
     ("telemetry", &["clock", "policy"]),
+    // Creates of unknown outcome: it knows a request by its bytes alone.
+    ("guard", &["clock"]),
     // State that outlives a reload, by name; it does not know the tables that lead to it.
     (
         "live",
         &[
             "clock",
+            "guard",
             "policy",
             "profile",
             "stub",
@@ -79,6 +82,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "clock",
+            "guard",
             "live",
             "policy",
             "profile",

@@ -1,7 +1,7 @@
 //! The operator's API: reads of the state, events as they come, and the guarded writes.
 
 use super::{Admin, json, problem, status};
-use crate::clock::Duration;
+use crate::clock::{self, Duration};
 use crate::policy::breaker::Forced;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -140,6 +140,44 @@ fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(unit).map(Duration::from_secs)
+}
+
+/// `GET /api/v1/duplicates`: creates that are refused for now, and why.
+pub async fn duplicates(State(admin): State<Arc<Admin>>) -> Response {
+    let table = admin.tables.load_full();
+    let held = table.live.guard().held(clock::now(), clock::wall());
+    let list: Vec<Value> = held
+        .into_iter()
+        .map(|view| {
+            serde_json::json!({
+                "id": view.held.id,
+                "upstream": view.upstream,
+                "correlation_id": view.held.correlation_id,
+                "since": clock::rfc3339(view.held.since),
+                "until": clock::rfc3339(view.held.until),
+                "what": view.held.what,
+                "vendor_id": view.held.vendor_id,
+                "followed": view.followed,
+            })
+        })
+        .collect();
+    json(StatusCode::OK, &Value::Array(list))
+}
+
+/// `DELETE /api/v1/duplicates/{id}`: the operator has looked, and the same create may go out.
+pub async fn lift(State(admin): State<Arc<Admin>>, Path(id): Path<String>) -> Response {
+    let table = admin.tables.load_full();
+    if !table.live.guard().lift(&id) {
+        let detail = "nothing is held under that id; /api/v1/duplicates lists what is";
+        return problem(StatusCode::NOT_FOUND, detail);
+    }
+    tracing::warn!(id, "duplicate guard lifted");
+    let what = "operator: lifted".to_owned();
+    table
+        .live
+        .events
+        .announce("override", &id, what, Value::Null);
+    json(StatusCode::OK, &serde_json::json!({"lifted": id}))
 }
 
 /// `GET /api/v1/events`: server-sent events, the last ones first, then as they come.

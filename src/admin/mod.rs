@@ -17,7 +17,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -50,6 +50,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/routes", get(api::routes))
         .route("/api/v1/events", get(api::events))
         .route("/api/v1/breakers/{name}", put(api::force))
+        .route("/api/v1/duplicates", get(api::duplicates))
+        .route("/api/v1/duplicates/{id}", delete(api::lift))
         .route("/-/reload", post(api::reload))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(&admin),

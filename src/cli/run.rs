@@ -64,16 +64,7 @@ fn serve(config: &Path, plan: Plan, started: clock::SystemTime) -> anyhow::Resul
         .map(|a| bind_one(a, "metrics"))
         .transpose()?;
     announce(&plan, &bound, &admin_socket, count);
-    let live = Arc::new(Live::default());
-    live.metrics
-        .gauge(
-            "trunkline_build_info",
-            &[("version", env!("CARGO_PKG_VERSION"))],
-        )
-        .set(1.0);
-    live.metrics
-        .counter("trunkline_access_log_dropped_total", &[])
-        .increment(0);
+    let live = start_live(&process)?;
     let table = Table::install(plan, &live, count)?;
     let tables = Arc::new(ArcSwap::from_pointee(table));
     let stopping = Arc::new(Stopping::default());
@@ -112,6 +103,25 @@ fn serve(config: &Path, plan: Plan, started: clock::SystemTime) -> anyhow::Resul
         tokio::spawn(admin::serve(admin_socket, admin::router(admin)));
         running.until_told().await
     })
+}
+
+/// The state that outlives every reload, with its metrics at their start.
+fn start_live(process: &Process) -> anyhow::Result<Arc<Live>> {
+    let live = Arc::new(Live::default());
+    if let Some(file) = &process.state_file {
+        live.guard_in(file)
+            .with_context(|| format!("cannot use the state_file {}", file.display()))?;
+    }
+    live.metrics
+        .gauge(
+            "trunkline_build_info",
+            &[("version", env!("CARGO_PKG_VERSION"))],
+        )
+        .set(1.0);
+    live.metrics
+        .counter("trunkline_access_log_dropped_total", &[])
+        .increment(0);
+    Ok(live)
 }
 
 fn worker_count(process: &Process) -> anyhow::Result<usize> {

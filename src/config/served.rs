@@ -13,11 +13,9 @@ pub const NOT_SERVED: &[(&str, &str)] = &[
     ("tracing", "traces"),
     ("webhooks", "checks of webhook signatures"),
     ("verify", "checks of webhook signatures"),
-    ("state_file", "records of creates that survive a crash"),
     ("listen.*.tls", "TLS towards clients"),
     ("listen.*.proxy_protocol", "the PROXY protocol"),
     ("rate_limits.*.on_store_loss", "limits shared by replicas"),
-    ("defaults.duplicate_window", "the duplicate guard"),
     ("upstreams.*.protocol", "a choice of the HTTP version"),
     ("upstreams.*.credential", "credentials added for the caller"),
     ("upstreams.*.allow_from", "credentials added for the caller"),
@@ -25,7 +23,6 @@ pub const NOT_SERVED: &[(&str, &str)] = &[
         "upstreams.*.caller_token_file",
         "credentials added for the caller",
     ),
-    ("upstreams.*.duplicate_window", "the duplicate guard"),
     ("routes.*.cache", "stored answers"),
     ("routes.*.verify", "checks of webhook signatures"),
     ("routes.*.credential", "credentials added for the caller"),
@@ -34,8 +31,6 @@ pub const NOT_SERVED: &[(&str, &str)] = &[
         "routes.*.caller_token_file",
         "credentials added for the caller",
     ),
-    ("routes.*.creates", "the duplicate guard"),
-    ("routes.*.duplicate_window", "the duplicate guard"),
     ("routes.*.fallback", "fallbacks"),
 ];
 

@@ -6,6 +6,7 @@
 pub mod breaker;
 pub mod budget;
 pub mod cells;
+pub mod concurrency;
 pub mod identity;
 pub mod outcome;
 pub mod rate_limit;

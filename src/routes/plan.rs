@@ -5,8 +5,8 @@
 //! [`super::compile`] alone.
 
 use crate::clock::Duration;
-use crate::live::bulkhead::Concurrency;
 use crate::policy::breaker::BreakerSettings;
+use crate::policy::concurrency::Concurrency;
 use crate::policy::identity::Clients;
 use crate::policy::rate_limit::LimitSettings;
 use crate::policy::retry::RetrySettings;
@@ -66,6 +66,8 @@ pub struct Process {
     pub threads: Option<usize>,
     /// How a stop goes.
     pub drain: Drain,
+    /// Where records of creates survive a crash.
+    pub state_file: Option<std::path::PathBuf>,
 }
 
 /// One address that takes requests.
@@ -238,6 +240,10 @@ pub struct RoutePlan {
     pub timeouts: Timeouts,
     /// Which failed attempts are repeated, and how often.
     pub retry: RetrySettings,
+    /// Whether its requests create something, where that is not the profile's to say.
+    pub creates: Option<bool>,
+    /// How long a create of unknown outcome is not repeated; zero switches the guard off.
+    pub duplicate_window: Duration,
     /// How many of its requests its upstream gets at once, where that is not the upstream's share.
     pub concurrency: Option<Concurrency>,
 }

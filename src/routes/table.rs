@@ -16,7 +16,7 @@ use crate::telemetry::handles::{LimitMetrics, RouteMetrics, UpstreamMetrics};
 use crate::telemetry::metrics::NONE;
 use crate::upstream::pool::Pool;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The compiled table, joined with its state.
 pub struct Table {
@@ -184,22 +184,14 @@ impl Table {
         }
         for upstream in &self.upstreams {
             if let Some(plan) = self.upstream_plan(upstream) {
-                let now = upstream
-                    .in_flight
-                    .load(std::sync::atomic::Ordering::Relaxed);
                 let label = [("upstream", plan.name.as_str())];
-                #[allow(
-                    clippy::cast_precision_loss,
-                    reason = "a count of requests is far below 2^52"
-                )]
-                self.live
-                    .metrics
-                    .gauge("trunkline_in_flight", &label)
-                    .set(now as f64);
-                self.live
-                    .metrics
-                    .gauge("trunkline_queue_length", &label)
-                    .set(upstream.bulkhead.waiting() as f64);
+                let waiting = u64::try_from(upstream.bulkhead.waiting()).unwrap_or(u64::MAX);
+                for (name, count) in [
+                    ("trunkline_in_flight", upstream.in_flight.load(Relaxed)),
+                    ("trunkline_queue_length", waiting),
+                ] {
+                    self.live.metrics.gauge(name, &label).set(as_value(count));
+                }
             }
         }
     }
@@ -220,6 +212,14 @@ impl Table {
             .filter_map(|c| c.breaker().snapshot(now).until)
             .min()
     }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "a count of requests is far below 2^52"
+)]
+fn as_value(count: u64) -> f64 {
+    count as f64
 }
 
 struct Installed<'a> {

@@ -3,7 +3,7 @@
 use crate::config::At;
 use crate::config::schema;
 use crate::config::units::{Count, Dur, Ratio, Size};
-use crate::live::bulkhead::Concurrency;
+use crate::policy::concurrency::Concurrency;
 use crate::policy::retry::RetrySettings;
 
 use super::breakers::{first, positive};

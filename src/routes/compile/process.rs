@@ -41,12 +41,14 @@ pub(super) fn compile(notes: &mut Notes<'_>) -> Process {
     check_addresses(notes, &listeners, &admin, metrics);
     let threads = config.threads.map(|count| wide(count.get()));
     let drain = drain(notes);
+    let state_file = config.state_file.as_ref().map(|file| notes.path(file));
     Process {
         listeners,
         admin,
         metrics,
         threads,
         drain,
+        state_file,
     }
 }
 

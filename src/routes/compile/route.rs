@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::clock::Duration;
 use crate::config::At;
 use crate::config::schema::Route;
-use crate::live::bulkhead::Concurrency;
+use crate::policy::concurrency::Concurrency;
 use crate::policy::retry::RetrySettings;
 use crate::profile::Profile;
 use crate::routes::pattern::{PathPattern, Rewrite, Slot};
@@ -14,6 +15,9 @@ use crate::routes::rule::Rule;
 
 use super::notes::Notes;
 use super::{attempts, breakers, rules, stubs, upstreams};
+
+/// How long a create of unknown outcome is not repeated, unless the file says otherwise.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Rules and routes of the file, in its order and under one index.
 pub(super) fn compile(
@@ -94,6 +98,8 @@ impl Draft<'_> {
             profile,
             timeouts: self.timeouts(notes),
             retry: self.retry(notes),
+            creates: route.creates.map(|flag| flag.get()),
+            duplicate_window: self.duplicate_window(notes),
             concurrency: self.concurrency(notes),
         }
     }
@@ -121,6 +127,16 @@ impl Draft<'_> {
             Some(upstream) => attempts::retry(&[own, &upstream.retry, &config.defaults.retry]),
             None => attempts::retry(&[own, &config.defaults.retry]),
         }
+    }
+
+    fn duplicate_window(&self, notes: &Notes<'_>) -> Duration {
+        let config = notes.config();
+        let name = self.route.upstream.as_deref();
+        let upstream = name.and_then(|name| config.upstreams.get(name));
+        let own = self.route.duplicate_window;
+        own.or(upstream.and_then(|u| u.duplicate_window))
+            .or(config.defaults.duplicate_window)
+            .map_or(DUPLICATE_WINDOW, |window| window.get())
     }
 
     /// A share of the route's own, where it says anything of one.
