@@ -154,7 +154,7 @@ fn a_cancelled_probe_gives_its_slot_back_and_decides_nothing() {
 #[test]
 fn a_probe_that_times_out_opens_it_again_and_gives_its_slot_back() {
     let upstream = Upstream::script([reply(500), hang(), reply(200)]);
-    let keys = "timeouts: { first_byte: 200ms }, breaker: { failure_threshold: 1, recovery_timeout: 300ms, success_threshold: 1 }";
+    let keys = "timeouts: { first_byte: 1s }, breaker: { failure_threshold: 1, recovery_timeout: 300ms, success_threshold: 1 }";
     let proxy = Proxy::start(upstream_with(&upstream.url(), keys));
     assert_eq!(proxy.get("/x").status, 500);
     proxy.wait_for_breaker("up", HALF_OPEN);

@@ -45,7 +45,7 @@ fn an_interim_answer_does_not_stop_the_clock() {
 
 #[test]
 fn an_upload_that_flows_is_not_waiting_for_a_first_byte() {
-    let (upstream, proxy) = timed(reply(200), "first_byte: 400ms");
+    let (upstream, proxy) = timed(reply(200), "first_byte: 1s");
     let mut client = proxy.connect();
     client.write(format!(
         "POST /x HTTP/1.1\r\nHost: {}\r\nContent-Length: 8\r\n\r\n",
@@ -54,7 +54,7 @@ fn an_upload_that_flows_is_not_waiting_for_a_first_byte() {
     for number in 1..=8 {
         client.write("x");
         upstream.wait_until("the next byte", |received| received.body.len() == number);
-        std::thread::sleep(Duration::from_millis(80));
+        std::thread::sleep(Duration::from_millis(160));
     }
     assert_eq!(client.read("POST").status, 200);
 }
@@ -72,8 +72,8 @@ fn silence_in_the_middle_of_a_body_cuts_it() {
 fn a_body_that_keeps_coming_is_not_idle() {
     let pieces = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let (_upstream, proxy) = timed(
-        trickle(&pieces, Duration::from_millis(100)),
-        "idle: 600ms, first_byte: 600ms, total: 600ms",
+        trickle(&pieces, Duration::from_millis(200)),
+        "idle: 1200ms, first_byte: 1200ms, total: 1200ms",
     );
     assert_eq!(
         proxy.get("/x").whole().text(),

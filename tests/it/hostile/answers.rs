@@ -34,7 +34,7 @@ fn run(method: &'static str, rows: Vec<Row>) {
             .and_then(|number| number.parse::<usize>().ok());
         number.map_or_else(|| reply(200).body("next"), |number| raw(&answers[number]))
     });
-    let keys = "breaker: { enabled: false }, timeouts: { first_byte: 1s, idle: 1s }";
+    let keys = "breaker: { enabled: false }, timeouts: { first_byte: 3s, idle: 3s }";
     let proxy = Proxy::start(format!(
         "threads: 1\n{}",
         upstream_with(&upstream.url(), keys)
