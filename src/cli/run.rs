@@ -195,6 +195,15 @@ fn announce(plan: &Plan, bound: &[Bound], admin: &std::net::TcpListener, workers
 }
 
 impl Running {
+    /// Whether any attempt at an upstream is under way.
+    fn has_attempts(&self) -> bool {
+        let table = self.tables.load();
+        table
+            .upstreams
+            .iter()
+            .any(|u| u.in_flight.load(Relaxed) > 0)
+    }
+
     /// Reloads, ticks and keeps up until a signal asks for the end; then drains.
     async fn until_told(self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -225,10 +234,11 @@ impl Running {
         let drain = self.tables.load().plan.process.drain;
         let arrivals = || self.workers.iter().map(|w| w.arrivals.load(Relaxed)).sum();
         let ended = tokio::select! {
-            () = self.server.drain(drain, arrivals) => true,
+            () = self.server.drain(drain, arrivals, || self.has_attempts()) => true,
             _ = terminate.recv() => false,
             _ = interrupt.recv() => false,
         };
+        self.live.guard().flush().await;
         self.log.flush();
         if !ended {
             anyhow::bail!(

@@ -21,6 +21,7 @@ use crate::stub::Scenario;
 use crate::telemetry::metrics::Metrics;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Everything that outlives a reload.
@@ -34,6 +35,7 @@ pub struct Live {
     scenarios: Mutex<HashMap<String, Arc<Scenario>>>,
     bulkheads: Mutex<HashMap<String, Arc<Bulkhead>>>,
     budgets: Mutex<HashMap<String, Arc<Budget>>>,
+    in_flight: Mutex<HashMap<String, Arc<AtomicU64>>>,
     guard: OnceLock<Guard>,
 }
 
@@ -47,6 +49,7 @@ impl Default for Live {
             scenarios: Mutex::default(),
             bulkheads: Mutex::default(),
             budgets: Mutex::default(),
+            in_flight: Mutex::default(),
             guard: OnceLock::new(),
         }
     }
@@ -113,6 +116,12 @@ impl Live {
             .entry(upstream.to_owned())
             .or_insert_with(|| Arc::new(Budget::new(clock::now())));
         Arc::clone(budget)
+    }
+
+    /// How many attempts are under way at that upstream, whichever table they began with.
+    pub fn in_flight(&self, upstream: &str) -> Arc<AtomicU64> {
+        let mut counts = lock(&self.in_flight);
+        Arc::clone(counts.entry(upstream.to_owned()).or_default())
     }
 
     /// The duplicate guard; in memory unless another was given before.

@@ -14,8 +14,10 @@ use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
@@ -23,7 +25,7 @@ use tokio::sync::oneshot;
 pub static CONFIRMED: HeaderName = HeaderName::from_static("trunkline-confirmed-retry");
 
 /// The largest body that is held, in bytes.
-const LARGEST: usize = 1 << 20;
+const LARGEST: u64 = 1 << 20;
 
 /// A create that is ready to go.
 pub struct Job {
@@ -40,39 +42,53 @@ pub enum Taken {
     /// It is here.
     Whole(Bytes),
     /// It is larger than can be held: the guard steps aside.
-    TooLarge(Incoming),
+    TooLarge(Load),
 }
 
-/// Reads the whole body, unless it says itself that it is too large.
+/// Reads the whole body, unless it is too large to hold.
 ///
 /// # Errors
-/// `too_large` when it turns out so on the way, `request_timeout` or `bad_request` when it does not
-/// come.
+/// `request_timeout` or `bad_request` when it does not come.
 pub async fn take_body(exchange: &Exchange, body: Option<Incoming>) -> Result<Taken, Refusal> {
-    use http_body::Body as _;
-    let Some(body) = body else {
+    let Some(mut body) = body else {
         return Ok(Taken::Whole(Bytes::new()));
     };
-    if body.size_hint().lower() > LARGEST as u64 {
-        return Ok(Taken::TooLarge(body));
+    if body.size_hint().lower() > LARGEST {
+        return Ok(Taken::TooLarge(Load::Stream(Some(body))));
     }
     let patience = exchange.client.body_idle;
-    let reading = tokio::time::timeout(patience, Limited::new(body, LARGEST).collect());
-    match reading.await {
-        Ok(Ok(read)) => Ok(Taken::Whole(read.to_bytes())),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => {
-            let detail = "this request creates something, so it is held whole to guard against \
-                duplicates, and it is larger than 1 MiB; send its Content-Length and it passes unguarded";
-            Err(Refusal::new(Reason::TooLarge, detail))
+    let (mut ahead, mut held) = (VecDeque::new(), 0);
+    loop {
+        match tokio::time::timeout(patience, body.frame()).await {
+            Ok(None) => return Ok(Taken::Whole(joined(ahead))),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    held += u64::try_from(data.len()).unwrap_or(u64::MAX);
+                    ahead.push_back(data);
+                }
+            }
+            Ok(Some(Err(_))) => {
+                return Err(Refusal::new(
+                    Reason::BadRequest,
+                    "the request's body broke off",
+                ));
+            }
+            Err(_) => {
+                let detail = format!("no byte of the request's body came for {patience:?}");
+                return Err(Refusal::new(Reason::RequestTimeout, detail));
+            }
         }
-        Ok(Err(_)) => Err(Refusal::new(
-            Reason::BadRequest,
-            "the request's body broke off",
-        )),
-        Err(_) => {
-            let detail = format!("the request's body was not complete within {patience:?}");
-            Err(Refusal::new(Reason::RequestTimeout, detail))
+        if held > LARGEST {
+            return Ok(Taken::TooLarge(Load::Begun(ahead, body)));
         }
+    }
+}
+
+fn joined(pieces: VecDeque<Bytes>) -> Bytes {
+    let mut pieces: Vec<Bytes> = pieces.into();
+    match pieces.len() {
+        1 => pieces.pop().unwrap_or_default(),
+        _ => pieces.concat().into(),
     }
 }
 

@@ -261,7 +261,8 @@ async fn serve(
     };
     let confirmed = head.headers.get(&create::CONFIRMED).cloned();
     let prepared = forward::prepare(exchange, &way, &entry, &found.params, head)?;
-    if prepared.creates && !plan.duplicate_window.is_zero() {
+    let guarded = prepared.creates && !plan.duplicate_window.is_zero();
+    let load = if guarded {
         turned_away::check(exchange, &way)?;
         match create::take_body(exchange, body.take()).await? {
             Taken::Whole(body) => {
@@ -271,13 +272,14 @@ async fn serve(
                     confirmed,
                 })));
             }
-            Taken::TooLarge(large) => {
+            Taken::TooLarge(load) => {
                 exchange.notes.push(("guard", "body_too_large".to_owned()));
-                *body = Some(large);
+                load
             }
         }
-    }
-    let load = Load::Stream(body.take());
+    } else {
+        Load::Stream(body.take())
+    };
     let (answered, _) = forward::travel(exchange, &way, prepared, load).await?;
     Ok(Answer::Upstream(answered))
 }

@@ -18,12 +18,15 @@ use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri, Version, header};
 use hyper::body::Incoming;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A body as it is handed over.
 pub enum Load {
     /// As it comes.
     Stream(Option<Incoming>),
+    /// As it comes, after what was read of it already.
+    Begun(VecDeque<Bytes>, Incoming),
     /// All of it.
     Whole(Bytes),
 }
@@ -37,7 +40,7 @@ pub struct Outgoing {
 
 enum Body {
     /// Not begun; a copy of at most so many bytes is kept while it passes.
-    Fresh(Option<Incoming>, usize),
+    Fresh(VecDeque<Bytes>, Option<Incoming>, usize),
     /// On its way, or gone.
     Begun,
     /// The request itself, which never left.
@@ -51,7 +54,8 @@ impl Outgoing {
     /// another attempt.
     pub fn new(head: Parts, load: Load, keep: usize) -> Self {
         let body = match load {
-            Load::Stream(incoming) => Body::Fresh(incoming, keep),
+            Load::Stream(incoming) => Body::Fresh(VecDeque::new(), incoming, keep),
+            Load::Begun(ahead, incoming) => Body::Fresh(ahead, Some(incoming), 0),
             Load::Whole(bytes) => Body::Whole(bytes),
         };
         Outgoing {
@@ -65,9 +69,12 @@ impl Outgoing {
     pub fn next(&mut self, last: bool) -> Option<Request<RequestBody>> {
         let body = match std::mem::replace(&mut self.body, Body::Begun) {
             Body::Returned(request) => return Some(*request),
-            Body::Fresh(incoming, keep) => {
+            Body::Fresh(ahead, incoming, keep) => {
                 let keep = if last { 0 } else { keep };
-                let body = incoming.map_or(RequestBody::Empty, |i| RequestBody::streamed(i, keep));
+                let body = match incoming {
+                    None => RequestBody::Empty,
+                    Some(incoming) => RequestBody::streamed(ahead, incoming, keep),
+                };
                 self.progress = body.progress();
                 body
             }

@@ -71,7 +71,7 @@ pub struct Upstream {
     /// How much of its traffic may be repeats.
     pub budget: Arc<Budget>,
     /// Requests at it now.
-    pub in_flight: AtomicU64,
+    pub in_flight: Arc<AtomicU64>,
     /// Its counters.
     pub metrics: UpstreamMetrics,
 }
@@ -311,7 +311,7 @@ fn install_upstream(
         circuit: live.circuit(&plan.name, plan.breaker.clone()),
         bulkhead: live.bulkhead(&format!("upstream/{}", plan.name), plan.concurrency),
         budget: live.budget(&plan.name),
-        in_flight: AtomicU64::new(0),
+        in_flight: live.in_flight(&plan.name),
         metrics: UpstreamMetrics::new(&live.metrics, &plan.name, outcomes),
     }
 }

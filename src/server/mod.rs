@@ -109,8 +109,14 @@ impl Server {
 
     /// Stops without losing a request: goes on accepting, and asks every client to leave, until
     /// nothing new came for `quiet`; then closes the doors and waits for what is under way, all
-    /// within `grace`. `arrivals` counts requests.
-    pub async fn drain(&self, drain: Drain, arrivals: impl Fn() -> u64) {
+    /// within `grace`. `arrivals` counts requests; `under_way` tells of attempts that nobody waits
+    /// for any more.
+    pub async fn drain(
+        &self,
+        drain: Drain,
+        arrivals: impl Fn() -> u64,
+        under_way: impl Fn() -> bool,
+    ) {
         self.stopping.enter(Phase::Leaving);
         let end = clock::now() + drain.grace;
         let doors = end - (drain.grace / 5).min(Duration::from_secs(2));
@@ -126,7 +132,7 @@ impl Server {
         self.until.cancel();
         tokio::time::sleep(Duration::from_millis(20)).await;
         self.ask_all(Order::Leave);
-        while self.connections() > 0 && clock::now() < end {
+        while (self.connections() > 0 || under_way()) && clock::now() < end {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.stopping.enter(Phase::Over);

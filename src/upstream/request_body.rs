@@ -9,6 +9,7 @@ use crate::clock::{self, Instant};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -77,6 +78,12 @@ impl Progress {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn add(&self, frame: &Frame<Bytes>) {
+        let n = frame.data_ref().map_or(1, Bytes::len);
+        self.lock().add(frame);
+        self.bytes.fetch_add(u64::try_from(n).unwrap_or(1), Relaxed);
+    }
+
     fn end(&self) {
         self.ended.get_or_init(clock::now);
     }
@@ -96,6 +103,8 @@ pub enum RequestBody {
     Whole(Option<Bytes>),
     /// As it comes from the client.
     Streamed {
+        /// What was read of it before it was sent on.
+        ahead: VecDeque<Bytes>,
         /// The client's side.
         incoming: Incoming,
         /// What has come of it so far, shared with the attempt.
@@ -104,10 +113,11 @@ pub enum RequestBody {
 }
 
 impl RequestBody {
-    /// A body passed through as it comes; `Empty` if it is already known to be. A copy is kept of
+    /// A body passed through as it comes, after what was read `ahead` of it; `Empty` if it is already
+    /// known to be. A copy is kept of
     /// one that has at most `keep` bytes.
-    pub fn streamed(incoming: Incoming, keep: usize) -> Self {
-        if incoming.is_end_stream() {
+    pub fn streamed(ahead: VecDeque<Bytes>, incoming: Incoming, keep: usize) -> Self {
+        if ahead.is_empty() && incoming.is_end_stream() {
             return RequestBody::Empty;
         }
         let too_large = incoming.size_hint().lower() > u64::try_from(keep).unwrap_or(u64::MAX);
@@ -120,7 +130,11 @@ impl RequestBody {
             kept: Mutex::new(kept),
             ..Progress::default()
         });
-        RequestBody::Streamed { incoming, progress }
+        RequestBody::Streamed {
+            ahead,
+            incoming,
+            progress,
+        }
     }
 
     /// What the attempt looks at while the body is on its way.
@@ -143,18 +157,21 @@ impl Body for RequestBody {
         match self.get_mut() {
             RequestBody::Empty => Poll::Ready(None),
             RequestBody::Whole(data) => Poll::Ready(data.take().map(|d| Ok(Frame::data(d)))),
-            RequestBody::Streamed { incoming, progress } => {
-                let polled = Pin::new(&mut *incoming).poll_frame(cx);
+            RequestBody::Streamed {
+                ahead,
+                incoming,
+                progress,
+            } => {
+                let polled = match ahead.pop_front() {
+                    Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                    None => Pin::new(&mut *incoming).poll_frame(cx),
+                };
                 match &polled {
                     Poll::Ready(None) => progress.end(),
                     Poll::Ready(Some(Err(_))) => progress.failed.store(true, Relaxed),
                     Poll::Ready(Some(Ok(frame))) => {
-                        let n = frame.data_ref().map_or(1, Bytes::len);
-                        progress.lock().add(frame);
-                        progress
-                            .bytes
-                            .fetch_add(u64::try_from(n).unwrap_or(1), Relaxed);
-                        if incoming.is_end_stream() {
+                        progress.add(frame);
+                        if ahead.is_empty() && incoming.is_end_stream() {
                             progress.end();
                         }
                     }
@@ -169,7 +186,9 @@ impl Body for RequestBody {
         match self {
             RequestBody::Empty => true,
             RequestBody::Whole(data) => data.is_none(),
-            RequestBody::Streamed { incoming, .. } => incoming.is_end_stream(),
+            RequestBody::Streamed {
+                ahead, incoming, ..
+            } => ahead.is_empty() && incoming.is_end_stream(),
         }
     }
 
@@ -180,7 +199,10 @@ impl Body for RequestBody {
                 let len = data.as_ref().map_or(0, Bytes::len);
                 SizeHint::with_exact(u64::try_from(len).unwrap_or(u64::MAX))
             }
-            RequestBody::Streamed { incoming, .. } => incoming.size_hint(),
+            RequestBody::Streamed {
+                ahead, incoming, ..
+            } if ahead.is_empty() => incoming.size_hint(),
+            RequestBody::Streamed { .. } => SizeHint::default(),
         }
     }
 }
