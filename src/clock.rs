@@ -4,6 +4,8 @@
 //! move time. Monotonic time decides; wall time is for showing and for the vendors' dates only, so
 //! that a step of the system clock changes no decision.
 
+use std::cell::RefCell;
+
 pub use std::time::{Duration, Instant, SystemTime};
 
 /// Monotonic now. Follows the runtime's clock when a test pauses it.
@@ -25,26 +27,42 @@ pub fn rfc3339(at: SystemTime) -> String {
     out
 }
 
-/// Appends `at` as RFC 3339 in UTC with milliseconds.
+/// Appends `at` as RFC 3339 in UTC with milliseconds. The text of a second is kept for the next call.
 pub fn push_rfc3339(at: SystemTime, out: &mut String) {
+    thread_local! {
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
+    }
     let since = at
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let (year, month, day) = civil(since.as_secs() / 86_400);
-    let second = since.as_secs() % 86_400;
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() {
+            *second = since.as_secs();
+            text.clear();
+            push_second(*second, text);
+        }
+        out.push_str(text);
+    });
+    out.push('.');
+    push_digits(out, u64::from(since.subsec_millis()), 3);
+    out.push('Z');
+}
+
+/// `2026-01-31T08:15:30` of a count of seconds since 1970-01-01.
+fn push_second(second: u64, out: &mut String) {
+    let (year, month, day) = civil(second / 86_400);
+    let of_day = second % 86_400;
     push_digits(out, year, 4);
-    for (mark, value, width) in [
-        ('-', month, 2),
-        ('-', day, 2),
-        ('T', second / 3600, 2),
-        (':', second / 60 % 60, 2),
-        (':', second % 60, 2),
-        ('.', u64::from(since.subsec_millis()), 3),
+    for (mark, value) in [
+        ('-', month),
+        ('-', day),
+        ('T', of_day / 3600),
+        (':', of_day / 60 % 60),
+        (':', of_day % 60),
     ] {
         out.push(mark);
-        push_digits(out, value, width);
+        push_digits(out, value, 2);
     }
-    out.push('Z');
 }
 
 fn push_digits(out: &mut String, value: u64, width: u32) {

@@ -189,10 +189,13 @@ routes:
             "correlate",
             "match",
             "limit",
+            "duplicate guard",
             "breaker check",
+            "concurrency",
             "breaker permit",
             "send",
             "judge",
+            "retry",
             "observe",
         ];
         let mut rest = text.as_str();

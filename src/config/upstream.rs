@@ -151,7 +151,7 @@ pub struct BreakerBackoff {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
-    /// Attempts in all, the first included. Default 2 where a `retry` block is given, else 1.
+    /// Attempts in all, the first included. Default 2 where any key of `retry` is given, else 1.
     pub attempts: Option<Count>,
     /// The wait before the next attempt.
     pub backoff: RetryBackoff,

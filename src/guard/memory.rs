@@ -63,6 +63,11 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Whether there is any record of that create.
+    pub(super) fn knows(&self, key: &CreateKey) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     pub(super) fn new(bounds: Bounds) -> Table {
         Table {
             bounds,

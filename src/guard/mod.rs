@@ -124,6 +124,11 @@ impl Guard {
         Ok(ticket)
     }
 
+    /// Whether an equal create is under way or held.
+    pub fn is_under_way(&self, key: &CreateKey) -> bool {
+        self.shared.change(|table| table.knows(key))
+    }
+
     /// Every hold, the oldest first.
     pub fn held(&self, now: Instant, wall: SystemTime) -> Vec<HeldView> {
         self.shared.change(|table| {

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
@@ -159,6 +159,14 @@ enum Named {
 }
 
 impl Identity {
+    /// The IPv4 address that stands for the caller, where that is what limits count by.
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        match &self.named {
+            Named::Address(IpNet::V4(net)) if net.prefix_len() == 32 => Some(net.addr()),
+            _ => None,
+        }
+    }
+
     /// A label for log lines and refusals: `127.0.0.1`, `2001:db8::/64` or `header:X-Client-ID#1a2b3c4d`; no secret.
     pub fn shown(&self) -> impl fmt::Display {
         Shown(self)

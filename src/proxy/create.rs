@@ -5,7 +5,7 @@
 //! and what became of it is known to the guard either way. A body too large to hold goes unguarded,
 //! and the log says so.
 
-use crate::clock;
+use crate::clock::{self, Duration};
 use crate::guard::{Account, Begin, Cover, Create, CreateKey, Held, Outcome, Ticket};
 use crate::profile::{BODY_START, Created};
 use crate::proxy::exchange::Exchange;
@@ -20,12 +20,16 @@ use hyper::body::Incoming;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// Names the earlier create whose fate its caller has looked up.
 pub static CONFIRMED: HeaderName = HeaderName::from_static("trunkline-confirmed-retry");
 
 /// The largest body that is held, in bytes.
 const LARGEST: u64 = 1 << 20;
+
+/// How long an equal create waits for the news that the client of the one under way has left.
+const HEARSAY: Duration = Duration::from_millis(25);
 
 /// A create that is ready to go.
 pub struct Job {
@@ -125,7 +129,7 @@ impl Pending {
 /// # Errors
 /// What the client is told instead of an answer.
 pub async fn run(
-    exchange: Box<Exchange>,
+    mut exchange: Box<Exchange>,
     job: Job,
 ) -> (Option<Box<Exchange>>, Result<Made, Refusal>) {
     let ticket = match begin(&exchange, &job).await {
@@ -133,7 +137,9 @@ pub async fn run(
         Err(refusal) => return (Some(exchange), Err(refusal)),
     };
     let ticket = Arc::new(Mutex::new(Some(ticket)));
-    let watch = Leaving(Some(Arc::clone(&ticket)));
+    let left = CancellationToken::new();
+    exchange.left = Some(left.clone());
+    let watch = Leaving(Some((Arc::clone(&ticket), left)));
     let (tell, told) = oneshot::channel();
     tokio::spawn(follow(exchange, job, ticket, tell));
     let answer = told.await;
@@ -151,7 +157,7 @@ type Told = (Box<Exchange>, Result<Made, Refusal>);
 type SharedTicket = Arc<Mutex<Option<Ticket>>>;
 
 /// Tells the guard at once when the client leaves.
-struct Leaving(Option<SharedTicket>);
+struct Leaving(Option<(SharedTicket, CancellationToken)>);
 
 impl Leaving {
     fn stays(mut self) {
@@ -161,9 +167,11 @@ impl Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        if let Some(shared) = self.0.take()
-            && let Some(ticket) = &*shared.lock().unwrap_or_else(PoisonError::into_inner)
-        {
+        let Some((shared, left)) = self.0.take() else {
+            return;
+        };
+        left.cancel();
+        if let Some(ticket) = &*shared.lock().unwrap_or_else(PoisonError::into_inner) {
             ticket.client_left(clock::now());
         }
     }
@@ -300,6 +308,10 @@ async fn begin(exchange: &Exchange, job: &Job) -> Result<Ticket, Refusal> {
         confirmed: job.confirmed.as_ref().and_then(|id| id.to_str().ok()),
     };
     let live = &exchange.table.live;
+    if live.guard().is_under_way(&key) {
+        // A client that has just hung up and tries again may be quicker than the news of it.
+        tokio::time::sleep(HEARSAY).await;
+    }
     match live.guard().begin(key, begin).await {
         Ok(ticket) => {
             let decision = match ticket.cover() {

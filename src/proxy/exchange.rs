@@ -11,13 +11,14 @@ use crate::proxy::correlation;
 use crate::proxy::{Client, Worker};
 use crate::routes::plan::Accept;
 use crate::routes::table::{Route, Table};
-use crate::telemetry::access::{Format, Line};
+use crate::telemetry::access::{Caller, Format, Line};
 use crate::telemetry::metrics::Source;
 use crate::upstream::request_body::Progress;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use std::net::IpAddr;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// A route has at most this many limits whose state an answer shows.
 pub const SHOWN_LIMITS: usize = 4;
@@ -57,6 +58,8 @@ pub struct Exchange {
     pub reason: Option<&'static str>,
     /// The answer's status, once there is one.
     pub status: Option<StatusCode>,
+    /// Cancelled when the client leaves, where its leaving does not end the exchange.
+    pub left: Option<CancellationToken>,
     /// How far the request's body has come.
     pub upload: Option<Arc<Progress>>,
     /// Bytes of the answer's body so far.
@@ -86,6 +89,7 @@ impl Exchange {
             source: Source::Proxy,
             reason: None,
             status: None,
+            left: None,
             upload: None,
             bytes_out: 0,
             notes: Vec::new(),
@@ -131,9 +135,10 @@ impl Exchange {
             .collect();
         let address = self.client.address.ip();
         let shown = self.identity.as_ref().map(Identity::shown);
-        let client: &dyn std::fmt::Display = match &shown {
-            Some(shown) => shown,
-            None => &address,
+        let client = match (self.identity.as_ref().and_then(Identity::ipv4), &shown) {
+            (Some(address), _) => Caller::V4(address),
+            (None, Some(shown)) => Caller::Other(shown),
+            (None, None) => Caller::Other(&address),
         };
         let line = Line {
             at: clock::wall(),

@@ -125,7 +125,7 @@ pub async fn travel(
                 .push(("retried", "stale_connection".to_owned()));
             continue;
         }
-        let facts = journey.facts(exchange, &request, &tried);
+        let facts = journey.facts(&request, &tried);
         match journey.decide(facts.as_ref()) {
             Next::Again { after, reason } if way.circuit.check(clock::now()).is_ok() => {
                 way.upstream.metrics.retried(reason.label());
@@ -138,7 +138,7 @@ pub async fn travel(
                     // Its place and its permit go before the wait.
                     over => drop(over),
                 }
-                tokio::time::sleep(after).await;
+                journey.back_off(after).await?;
                 check(exchange, way)?;
             }
             Next::Again { .. } => return journey.end(exchange, tried, Some("circuit_open")),

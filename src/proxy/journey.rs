@@ -19,7 +19,9 @@ use crate::upstream::request_body::RequestBody;
 use crate::upstream::send::{Link, Waits, send};
 use crate::upstream::target::Endpoint;
 use http::{HeaderMap, Request, Response, header};
+use std::future::Future;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// A reused connection may have been idle for at most this long.
 const MAX_IDLE: Duration = Duration::from_secs(20);
@@ -42,6 +44,9 @@ pub struct Journey<'a> {
     waits: Waits,
     safety: Safety,
     creates: bool,
+    /// Attempts that count: those on connections that turned out to be closed do not.
+    counted: u32,
+    left: Option<CancellationToken>,
 }
 
 impl<'a> Journey<'a> {
@@ -69,6 +74,8 @@ impl<'a> Journey<'a> {
             waits,
             safety: Safety::of(&prepared.head.method),
             creates,
+            counted: 0,
+            left: exchange.left.clone(),
         }
     }
 
@@ -77,18 +84,16 @@ impl<'a> Journey<'a> {
     /// # Errors
     /// It could not even begin: no place, or the circuit is open.
     pub async fn attempt(
-        &self,
+        &mut self,
         exchange: &mut Exchange,
         request: &mut Outgoing,
     ) -> Result<Tried, Refusal> {
         let place = match &self.way.route.bulkhead {
-            Some(bulkhead) => Some(
-                bulkhead
-                    .enter()
-                    .await
-                    .map_err(|no| busy(exchange, self.way, no))?,
-            ),
             None => None,
+            Some(bulkhead) => {
+                let entered = self.unless_left(bulkhead.enter()).await?;
+                Some(entered.map_err(|no| busy(exchange, self.way, no))?)
+            }
         };
         let permit = self
             .way
@@ -97,7 +102,8 @@ impl<'a> Journey<'a> {
             .map_err(|no| open(exchange, self.way, no))?;
         let mut attempt = Attempt::start(permit, self.way.upstream, place);
         exchange.attempts += 1;
-        let last = exchange.attempts >= self.way.route_plan.retry.attempts && !self.is_repeatable();
+        self.counted += 1;
+        let last = self.counted >= self.way.route_plan.retry.attempts && !self.is_repeatable();
         let Some(sent) = request.next(last) else {
             return Err(Refusal::new(
                 Reason::Internal,
@@ -119,6 +125,26 @@ impl<'a> Journey<'a> {
                 Ok(Tried::Lost(failed))
             }
         }
+    }
+
+    /// Waits before another attempt.
+    ///
+    /// # Errors
+    /// The client has left: nothing more is sent for it.
+    pub async fn back_off(&self, wait: Duration) -> Result<(), Refusal> {
+        self.unless_left(tokio::time::sleep(wait)).await
+    }
+
+    /// Waits for something that comes before anything is sent. A client that leaves meanwhile ends
+    /// it; where its leaving ends the whole exchange anyway, there is nothing to watch.
+    async fn unless_left<T>(&self, wait: impl Future<Output = T>) -> Result<T, Refusal> {
+        let Some(left) = &self.left else {
+            return Ok(wait.await);
+        };
+        left.run_until_cancelled(wait).await.ok_or_else(|| {
+            let detail = "the client left before this was sent";
+            Refusal::new(Reason::RequestTimeout, detail)
+        })
     }
 
     async fn send(
@@ -145,6 +171,7 @@ impl<'a> Journey<'a> {
         let again = stale && self.is_repeatable() && request.is_replayable();
         if again {
             self.waits.max_idle = Duration::ZERO;
+            self.counted = self.counted.saturating_sub(1);
         }
         again
     }
@@ -193,7 +220,7 @@ impl<'a> Journey<'a> {
     }
 
     /// What is known after an attempt; nothing where there is nothing to repeat.
-    pub fn facts(&self, exchange: &Exchange, request: &Outgoing, tried: &Tried) -> Option<Facts> {
+    pub fn facts(&self, request: &Outgoing, tried: &Tried) -> Option<Facts> {
         let (failure, returned, worth) = match tried {
             Tried::Answered(answered) => (refused(&answered.0.0, &answered.1)?, false, true),
             Tried::Lost(failed) if failed.error.blame() == Blame::Client => return None,
@@ -207,7 +234,7 @@ impl<'a> Journey<'a> {
             }
         };
         Some(Facts {
-            attempt: exchange.attempts,
+            attempt: self.counted,
             safety: self.safety,
             creates: self.creates,
             replayable: returned || request.is_replayable(),

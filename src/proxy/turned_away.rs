@@ -66,6 +66,7 @@ pub fn busy(exchange: &Exchange, way: &Way<'_>, no: NoPlace) -> Refusal {
         .concurrency
         .unwrap_or(way.upstream_plan.concurrency);
     let why = match no {
+        NoPlace::Full if share.queue == 0 => "and none may wait".to_owned(),
         NoPlace::Full => format!("and {} more wait already", share.queue),
         _ => format!("and none ended within {:?}", share.wait),
     };

@@ -7,11 +7,14 @@
 use crate::clock::{self, Duration, SystemTime};
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// A worker's buffer holds at most this much.
 const BUFFER: usize = 4 << 20;
+/// What a buffer keeps of its size when it was written, in bytes.
+const SPARE: usize = 1 << 20;
 /// How long lines gather before they are written.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -26,6 +29,33 @@ pub enum Format {
     Off,
 }
 
+/// Who called.
+#[derive(Clone, Copy)]
+pub enum Caller<'a> {
+    /// By an address that is quickly written.
+    V4(Ipv4Addr),
+    /// By something else: a network, or a hashed identity.
+    Other(&'a dyn std::fmt::Display),
+}
+
+impl Caller<'_> {
+    fn push(self, out: &mut String) {
+        match self {
+            Caller::Other(other) => {
+                write!(out, "{other}").ok();
+            }
+            Caller::V4(address) => {
+                for (place, octet) in address.octets().into_iter().enumerate() {
+                    if place > 0 {
+                        out.push('.');
+                    }
+                    push_number(out, octet.into());
+                }
+            }
+        }
+    }
+}
+
 /// What one line says.
 pub struct Line<'a> {
     /// When the answer ended.
@@ -33,7 +63,7 @@ pub struct Line<'a> {
     /// The correlation id.
     pub correlation_id: &'a str,
     /// Who called: an address or a hashed identity.
-    pub client: &'a dyn std::fmt::Display,
+    pub client: Caller<'a>,
     /// The request's method.
     pub method: &'a str,
     /// The request's path, as sent, without its query.
@@ -77,7 +107,7 @@ impl Line<'_> {
         out.push_str("\",\"msg\":\"request\"");
         field(out, "correlation_id", self.correlation_id);
         out.push_str(",\"client\":\"");
-        write!(out, "{}", self.client).ok();
+        self.client.push(out);
         out.push('"');
         field(out, "method", self.method);
         field(out, "path", self.path);
@@ -107,7 +137,9 @@ impl Line<'_> {
             write!(out, "{reason} ").ok();
         }
         push_millis(out, self.took);
-        writeln!(out, "ms {} {}", self.client, self.correlation_id).ok();
+        out.push_str("ms ");
+        self.client.push(out);
+        writeln!(out, " {}", self.correlation_id).ok();
     }
 }
 
@@ -181,6 +213,7 @@ fn push_escaped(out: &mut String, value: &str) {
 /// The writing end, shared by all workers.
 pub struct AccessLog {
     buffers: Mutex<Vec<Arc<Mutex<String>>>>,
+    spare: Mutex<String>,
     pending: Mutex<bool>,
     wake: Condvar,
     asleep: AtomicBool,
@@ -195,6 +228,7 @@ impl AccessLog {
     pub fn start() -> std::io::Result<Arc<AccessLog>> {
         let log = Arc::new(AccessLog {
             buffers: Mutex::default(),
+            spare: Mutex::default(),
             pending: Mutex::new(false),
             wake: Condvar::new(),
             asleep: AtomicBool::new(false),
@@ -225,13 +259,20 @@ impl AccessLog {
     /// Writes what has gathered, now.
     pub fn flush(&self) {
         let buffers: Vec<_> = self.lock_buffers().clone();
+        // Two buffers take turns, so that none grows from nothing again and again.
+        let mut lines = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         for buffer in buffers {
-            let lines = std::mem::take(&mut *buffer.lock().unwrap_or_else(PoisonError::into_inner));
+            {
+                let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::swap(&mut *buffer, &mut *lines);
+            }
             if !lines.is_empty() {
                 let mut out = std::io::stdout().lock();
                 out.write_all(lines.as_bytes())
                     .and_then(|()| out.flush())
                     .ok();
+                lines.clear();
+                lines.shrink_to(SPARE);
             }
         }
     }
@@ -312,7 +353,7 @@ mod tests {
         Line {
             at: SystemTime::UNIX_EPOCH,
             correlation_id: "id-1",
-            client: &"127.0.0.1",
+            client: Caller::V4(Ipv4Addr::LOCALHOST),
             method: "GET",
             path,
             route: Some("twilio"),

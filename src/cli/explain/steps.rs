@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::policy::breaker::{BreakerSettings, Mode};
 use crate::policy::rate_limit::{self, LimitBy};
+use crate::policy::retry::Safety;
 use crate::routes::compile::in_words;
 use crate::routes::pattern::Params;
 use crate::routes::plan::{Accept, LimitPlan, Plan, RoutePlan, UpstreamPlan};
@@ -60,10 +61,54 @@ impl Steps<'_> {
             }
         }
         if let (Some(upstream), Some((name, breaker))) = (upstream, self.plan.breaker(self.route)) {
+            steps.push(("duplicate guard", self.guard(upstream)));
             steps.push(("breaker check", check(name, breaker)));
+            steps.push(("concurrency", self.concurrency(upstream)));
             steps.push(("breaker permit", permit(breaker)));
             steps.push(("send", self.send(upstream)));
             steps.push(("judge", judge(upstream)));
+            steps.push(("retry", self.retry(upstream)));
+        }
+    }
+
+    fn creates(&self, upstream: &UpstreamPlan) -> bool {
+        let path = self.sent_path(upstream);
+        let by_profile = || upstream.profile.creates(&self.asked.method, &path);
+        self.route.creates.unwrap_or_else(by_profile)
+    }
+
+    fn guard(&self, upstream: &UpstreamPlan) -> String {
+        let window = self.route.duplicate_window;
+        match (self.creates(upstream), window.is_zero()) {
+            (false, _) => "does not apply: this request creates nothing".to_owned(),
+            (true, true) => "off: duplicate_window is 0s".to_owned(),
+            (true, false) => format!(
+                "it creates something: once its outcome is unknown, the same request is refused for {}",
+                in_words(window)
+            ),
+        }
+    }
+
+    fn concurrency(&self, upstream: &UpstreamPlan) -> String {
+        let share = self.route.concurrency.unwrap_or(upstream.concurrency);
+        format!(
+            "{} at once; {} more may wait {} each; 503 upstream_busy beyond",
+            share.limit,
+            share.queue,
+            in_words(share.wait)
+        )
+    }
+
+    fn retry(&self, upstream: &UpstreamPlan) -> String {
+        let attempts = self.route.retry.attempts;
+        let idempotent = Safety::of(&self.asked.method) != Safety::Neither;
+        let when = match idempotent && !self.creates(upstream) {
+            true => "when it was not sent, had no answer, or was answered 502, 503 or 504",
+            false => "only when it was not sent, or the vendor says that it processed nothing",
+        };
+        match attempts {
+            0 | 1 => "never: attempts is 1".to_owned(),
+            n => format!("{n} attempts in all, {when}"),
         }
     }
 
@@ -180,16 +225,22 @@ impl Steps<'_> {
             "{scheme}://{}",
             endpoint.host_field.to_str().unwrap_or_default()
         );
-        url.push_str(upstream.target.base());
-        match &self.route.rewrite {
-            Some(rewrite) => rewrite.apply(&self.params, &self.asked.path, &mut url),
-            None => url.push_str(&self.asked.path),
-        }
+        url.push_str(&self.sent_path(upstream));
         if let Some(query) = &self.asked.query {
             url.push('?');
             url.push_str(query);
         }
         Some(url)
+    }
+
+    /// The path that is sent.
+    fn sent_path(&self, upstream: &UpstreamPlan) -> String {
+        let mut path = upstream.target.base().to_owned();
+        match &self.route.rewrite {
+            Some(rewrite) => rewrite.apply(&self.params, &self.asked.path, &mut path),
+            None => path.push_str(&self.asked.path),
+        }
+        path
     }
 
     fn observe(&self) -> Step {

@@ -3,6 +3,7 @@
 //! byte and every pause. Nothing here waits for a fixed time: every wait has a condition and a deadline.
 
 pub mod client;
+pub mod dying;
 pub mod files;
 pub mod h2c;
 pub mod proxy;
@@ -13,6 +14,7 @@ pub mod wait;
 pub mod wire;
 
 pub use client::{Client, Request, get, head, post, request};
+pub use dying::Dying;
 pub use files::{straight_to, straight_to_url, upstream_with};
 pub use proxy::Proxy;
 pub use upstream::{
