@@ -63,9 +63,11 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Whether there is any record of that create.
-    pub(super) fn knows(&self, key: &CreateKey) -> bool {
-        self.by_key.contains_key(key)
+    /// Whether that create is under way and nothing is held of it yet.
+    pub(super) fn is_under_way(&self, key: &CreateKey) -> bool {
+        let records = self.by_key.get(key);
+        let in_flight = |record: &Record| matches!(record.standing, Standing::InFlight);
+        records.is_some_and(|records| !records.is_empty() && records.iter().all(in_flight))
     }
 
     pub(super) fn new(bounds: Bounds) -> Table {

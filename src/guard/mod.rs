@@ -124,9 +124,9 @@ impl Guard {
         Ok(ticket)
     }
 
-    /// Whether an equal create is under way or held.
+    /// Whether an equal create is under way, and none is held.
     pub fn is_under_way(&self, key: &CreateKey) -> bool {
-        self.shared.change(|table| table.knows(key))
+        self.shared.change(|table| table.is_under_way(key))
     }
 
     /// Every hold, the oldest first.

@@ -3,6 +3,7 @@
 //! One that is offered is taken over as it is or not at all: never repaired, never cut. What is not
 //! acceptable is replaced by a new UUIDv7, which sorts by time.
 
+use crate::clock::{self, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The id that a request offers, if it offers exactly one and it is well formed.
@@ -18,10 +19,17 @@ fn is_acceptable(id: &[u8]) -> bool {
     (1..=128).contains(&id.len()) && id.iter().all(known)
 }
 
-/// A new id.
+/// A new id: the time, and chance enough for any traffic. It names an exchange and guards nothing, so
+/// quick chance will do.
 pub fn mint() -> HeaderValue {
+    let since = clock::wall().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.map_or(0, |since| since.as_millis());
+    let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+    let mut chance = [0u8; 10];
+    fastrand::fill(&mut chance);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &chance).into_uuid();
     let mut text = [0u8; uuid::fmt::Hyphenated::LENGTH];
-    let text = uuid::Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    let text = id.hyphenated().encode_lower(&mut text);
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }
 

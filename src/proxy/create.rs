@@ -299,6 +299,11 @@ async fn begin(exchange: &Exchange, job: &Job) -> Result<Ticket, Refusal> {
         content_type: head.headers.get(header::CONTENT_TYPE),
         body: &job.body,
     });
+    let live = &exchange.table.live;
+    if live.guard().is_under_way(&key) {
+        // A client that has just hung up and tries again may be quicker than the news of it.
+        tokio::time::sleep(HEARSAY).await;
+    }
     let begin = Begin {
         correlation_id: exchange.id(),
         upstream,
@@ -307,11 +312,6 @@ async fn begin(exchange: &Exchange, job: &Job) -> Result<Ticket, Refusal> {
         wall: clock::wall(),
         confirmed: job.confirmed.as_ref().and_then(|id| id.to_str().ok()),
     };
-    let live = &exchange.table.live;
-    if live.guard().is_under_way(&key) {
-        // A client that has just hung up and tries again may be quicker than the news of it.
-        tokio::time::sleep(HEARSAY).await;
-    }
     match live.guard().begin(key, begin).await {
         Ok(ticket) => {
             let decision = match ticket.cover() {

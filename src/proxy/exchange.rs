@@ -15,7 +15,7 @@ use crate::telemetry::access::{Caller, Format, Line};
 use crate::telemetry::metrics::Source;
 use crate::upstream::request_body::Progress;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ pub const SHOWN_LIMITS: usize = 4;
 
 /// What stands for the status of an answer that its client did not wait for.
 const CLIENT_GONE: u16 = 499;
+
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// One request on its way.
 pub struct Exchange {
@@ -38,6 +40,8 @@ pub struct Exchange {
     pub arrived: Instant,
     /// What ties it together.
     pub correlation: HeaderValue,
+    /// What it says of the trace it belongs to.
+    pub trace: Option<HeaderValue>,
     /// Its method.
     pub method: Method,
     /// Its target as sent.
@@ -79,6 +83,7 @@ impl Exchange {
             client,
             arrived: clock::now(),
             correlation,
+            trace: head.headers.get(&TRACEPARENT).cloned(),
             method: head.method.clone(),
             uri: head.uri.clone(),
             version: head.version,
@@ -158,6 +163,7 @@ impl Exchange {
             took,
             bytes_in: self.upload.as_ref().map_or(0, |u| u.bytes()),
             bytes_out: self.bytes_out,
+            trace_id: self.trace.as_ref().and_then(trace_id),
             extra: &extra,
         };
         self.worker.log.append(format, &line);
@@ -168,6 +174,15 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// The trace id of a `traceparent` field (W3C Trace Context 3.2), if it is well formed.
+fn trace_id(field: &HeaderValue) -> Option<&str> {
+    let mut parts = field.to_str().ok()?.split('-');
+    let (version, id) = (parts.next()?, parts.next()?);
+    let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let sound = version.len() == 2 && hex(version) && version != "ff";
+    (sound && id.len() == 32 && hex(id) && id.bytes().any(|b| b != b'0')).then_some(id)
 }
 
 /// The id that the request offers, if its sender is one to take it from; else a new one.
@@ -182,4 +197,30 @@ fn correlation_id(table: &Table, socket: IpAddr, fields: &HeaderMap) -> HeaderVa
         .then(|| correlation::offered(fields, &settings.header))
         .flatten()
         .unwrap_or_else(correlation::mint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sound_trace_id_is_logged() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let read =
+            |text: &'static str| trace_id(&HeaderValue::from_static(text)).map(str::to_owned);
+        assert_eq!(
+            read("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").as_deref(),
+            Some(id)
+        );
+        for bad in [
+            "",
+            "00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
 }

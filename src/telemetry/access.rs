@@ -86,6 +86,8 @@ pub struct Line<'a> {
     pub bytes_in: u64,
     /// Bytes of the answer's body that were sent.
     pub bytes_out: u64,
+    /// The trace that the request belongs to (W3C Trace Context), if it names one.
+    pub trace_id: Option<&'a str>,
     /// Further fields, by name.
     pub extra: &'a [(&'static str, &'a str)],
 }
@@ -121,6 +123,7 @@ impl Line<'_> {
         push_millis(out, self.took);
         number(out, "bytes_in", self.bytes_in);
         number(out, "bytes_out", self.bytes_out);
+        optional(out, "trace_id", self.trace_id);
         for (name, value) in self.extra {
             field(out, name, value);
         }
@@ -365,6 +368,7 @@ mod tests {
             took: Duration::from_micros(12_034),
             bytes_in: 0,
             bytes_out: 1234,
+            trace_id: None,
             extra: &[("twilio_request_id", "RQ1")],
         }
     }

@@ -107,11 +107,6 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         "Concurrent requests that Twilio last reported for the account.",
     ),
     (
-        "trunkline_upstream_concurrency_blocked_total",
-        C,
-        "Creating requests that the vendor took but did not start for want of concurrency.",
-    ),
-    (
         "trunkline_config_reloads_total",
         C,
         "Reloads of the configuration, by result.",

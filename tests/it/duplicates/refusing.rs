@@ -1,5 +1,7 @@
 //! What is refused, in which words, and what lifts the refusal.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 
 /// Every way in which a create may end without anybody knowing what became of it.
@@ -219,4 +221,18 @@ fn one_success_among_equal_creates_does_not_lift_the_hold_of_another() {
     });
     assert_refused(&proxy.send(&call("third-3")), "first-1");
     assert_eq!(upstream.count(), 2);
+}
+
+#[test]
+fn a_refusal_comes_at_once() {
+    let (_upstream, proxy) = twilio([reset()]);
+    proxy.send(&call("first-1"));
+    let mut client = proxy.connect();
+    let took = (0..20).map(|_| {
+        let begun = Instant::now();
+        assert_refused(&client.send(&call("second-2")), "first-1");
+        begun.elapsed()
+    });
+    let quickest = took.min().unwrap();
+    assert!(quickest < Duration::from_millis(20), "{quickest:?}");
 }
