@@ -29,6 +29,10 @@ const MAX_IDLE: Duration = Duration::from_secs(20);
 /// just as we use it would leave the outcome unknown.
 const MAX_IDLE_CREATE: Duration = Duration::from_secs(2);
 
+/// Idle for longer, a connection's socket is looked at before it is used; for a request that creates
+/// something, always.
+const LOOK_AFTER: Duration = Duration::from_millis(10);
+
 /// What an attempt brought.
 pub enum Tried {
     /// An answer, and what it means.
@@ -66,6 +70,7 @@ impl<'a> Journey<'a> {
             upload_idle: timeouts.idle.min(exchange.client.body_idle),
             total: timeouts.total,
             deadline: exchange.arrived + timeouts.total,
+            look_after: if creates { Duration::ZERO } else { LOOK_AFTER },
             max_idle: if creates { MAX_IDLE_CREATE } else { MAX_IDLE },
         };
         Journey {

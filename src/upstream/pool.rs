@@ -17,8 +17,6 @@ use std::task::{Context, Poll, Waker};
 
 /// At most this many idle connections a worker and upstream.
 const MAX_IDLE: usize = 256;
-/// Idle for longer than this, a connection's socket is looked at before it is used.
-const PROBE_AFTER: Duration = Duration::from_millis(2);
 
 type Driver = http1::Connection<TokioIo<Stream>, RequestBody>;
 
@@ -72,9 +70,9 @@ impl Connection {
         self.reused
     }
 
-    /// Whether the other end is still there, as far as the socket knows.
-    fn is_alive(&mut self, idle: Duration) -> bool {
-        if idle >= PROBE_AFTER {
+    /// Whether the other end is still there, as far as is known, or as the socket itself says.
+    fn is_alive(&mut self, look: bool) -> bool {
+        if look {
             self.wire.probe();
         }
         let mut cx = Context::from_waker(Waker::noop());
@@ -94,8 +92,15 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The warmest live connection to `endpoint` that was idle for at most `max_idle`.
-    pub fn take(&self, endpoint: &Arc<Endpoint>, max_idle: Duration) -> Option<Box<Connection>> {
+    /// The warmest live connection to `endpoint` that was idle for at most `max_idle`. One that was
+    /// idle for `look_after` has its socket looked at: for less, the runtime has seen a close by
+    /// itself, and a look would cost a busy proxy a system call a request.
+    pub fn take(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        max_idle: Duration,
+        look_after: Duration,
+    ) -> Option<Box<Connection>> {
         let now = clock::now();
         loop {
             let Idle {
@@ -103,7 +108,7 @@ impl Pool {
                 mut connection,
             } = self.pop(endpoint)?;
             let idle = now.saturating_duration_since(since);
-            if idle <= max_idle && connection.is_alive(idle) {
+            if idle <= max_idle && connection.is_alive(idle >= look_after) {
                 connection.reused = true;
                 return Some(connection);
             }
@@ -145,7 +150,7 @@ impl Pool {
         };
         kept.retain_mut(|i| {
             let idle = now.saturating_duration_since(i.since);
-            idle <= max_idle && i.connection.is_alive(idle)
+            idle <= max_idle && i.connection.is_alive(true)
         });
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         kept.append(&mut idle);

@@ -49,6 +49,8 @@ pub struct Waits {
     pub deadline: Instant,
     /// The longest a reused connection may have been idle.
     pub max_idle: Duration,
+    /// How long it may have been idle before its socket is looked at.
+    pub look_after: Duration,
 }
 
 /// Sends `request` and waits for the head of its answer.
@@ -62,7 +64,9 @@ pub async fn send(
 ) -> Result<Response<UpstreamBody>, SendError> {
     let upload = request.body().progress();
     loop {
-        let warm = link.pool.take(link.endpoint, waits.max_idle);
+        let warm = link
+            .pool
+            .take(link.endpoint, waits.max_idle, waits.look_after);
         let mut connection = match warm {
             Some(warm) => warm,
             None => match fresh(link, waits).await {
