@@ -29,8 +29,8 @@ def room_for_a_crowd():
 
 def trip(proxy, fault) -> None:
     fault.script(*[reply(500, {})] * THRESHOLD)
-    for _ in range(THRESHOLD):
-        assert requests.post(proxy.url + PATH, timeout=10).status_code == 500
+    for n in range(THRESHOLD):
+        assert requests.post(proxy.url + PATH, data=str(n), timeout=10).status_code == 500
 
 
 def state(proxy) -> float:

@@ -23,9 +23,9 @@ graph = snippet("graph").graph_client
 
 
 def open_circuit(proxy, path: str, fault) -> None:
-    """Three failures of three kinds; none may be an answer of the breaker."""
+    """Three failures of three kinds, to requests that differ: an equal one would be guarded, not sent."""
     fault.script(reply(500, {}), reset(), close())
-    statuses = [requests.put(f"{proxy.url}{path}", data=str(n), timeout=10).status_code for n in range(3)]
+    statuses = [requests.post(f"{proxy.url}{path}", data=str(n), timeout=10).status_code for n in range(3)]
     assert statuses[0] == 500
     assert all(status in (500, 502) for status in statuses), statuses
     fault.script()
