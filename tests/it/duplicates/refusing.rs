@@ -54,8 +54,13 @@ fn the_refusal_is_ours_and_says_what_to_do() {
         "{}",
         answer.text()
     );
-    until("both lines", || proxy.log_lines().len() >= 2);
-    let line = proxy.log_lines().pop().unwrap();
+    // Workers write their lines in turn: the second request's may come first.
+    let line = until_some("the refused exchange", || {
+        let lines = proxy.log_lines();
+        lines
+            .into_iter()
+            .find(|line| line["correlation_id"] == "second-2")
+    });
     assert_eq!(
         (&line["reason"], &line["source"]),
         (&"outcome_unknown".into(), &"proxy".into())
