@@ -3,7 +3,7 @@
 //! Immutable once installed and shared by all workers; a request holds one table from its first
 //! decision to its last. A reload installs another beside it and swaps a pointer.
 
-use crate::clock::{self, Instant, SystemTime};
+use crate::clock::{self, SystemTime};
 use crate::live::Live;
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
@@ -203,14 +203,6 @@ impl Table {
                 pool.sweep(max_idle);
             }
         }
-    }
-
-    /// The earliest moment at which a circuit that is open now may change by itself.
-    pub fn next_change(&self, now: Instant) -> Option<Instant> {
-        self.circuits
-            .iter()
-            .filter_map(|c| c.breaker().snapshot(now).until)
-            .min()
     }
 }
 

@@ -59,11 +59,6 @@ impl UpstreamBody {
         body
     }
 
-    /// Takes the connection out, for a tunnel.
-    pub fn take_connection(&mut self) -> Option<Box<Connection>> {
-        self.connection.take()
-    }
-
     /// Reads ahead until `most` bytes are here or the body ends, and shows them. They stay in their
     /// place: the client gets every byte as it came, and an error where it happened.
     pub async fn peek(&mut self, most: usize) -> Bytes {
@@ -82,11 +77,6 @@ impl UpstreamBody {
         }
         start.truncate(most);
         start.freeze()
-    }
-
-    /// Whether reading ahead has met an error.
-    pub fn has_failed(&self) -> bool {
-        self.failed.is_some()
     }
 
     /// Drives the connection, then asks for a chunk again.

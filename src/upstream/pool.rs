@@ -55,11 +55,6 @@ impl Connection {
         Pin::new(driver).poll_without_shutdown(cx)
     }
 
-    /// Gives the socket back after a 101, with what was read beyond the answer's head.
-    pub fn into_parts(mut self) -> Option<http1::Parts<TokioIo<Stream>>> {
-        self.driver.take().map(Driver::into_parts)
-    }
-
     /// Bytes written on it so far.
     pub fn written(&self) -> u64 {
         self.wire.written()
@@ -155,13 +150,5 @@ impl Pool {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         kept.append(&mut idle);
         *idle = kept;
-    }
-
-    /// How many are idle now.
-    pub fn idle(&self) -> usize {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
     }
 }
