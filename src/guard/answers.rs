@@ -171,9 +171,9 @@ impl Owner {
         self.end(End::Answer(Arc::new(answer)), Some(now));
     }
 
-    /// It was answered, with a body longer than [`LONGEST_BODY`]: nobody else runs for a day.
-    pub fn unrecorded(mut self, now: Instant) {
-        let end = End::Unanswerable(self.told(TOO_LARGE));
+    /// It was answered, and that answer cannot be kept: nobody else runs for a day.
+    pub fn unrecorded(mut self, why: &str, now: Instant) {
+        let end = End::Unanswerable(self.told(why));
         self.end(end, Some(now));
     }
 
@@ -459,7 +459,7 @@ mod tests {
         conflict("running");
         owner(&answers, "lost", b"x", t0).unknown("reset");
         conflict("lost");
-        owner(&answers, "large", b"x", t0).unrecorded(t0);
+        owner(&answers, "large", b"x", t0).unrecorded(TOO_LARGE, t0);
         conflict("large");
     }
 

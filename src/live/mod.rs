@@ -9,7 +9,7 @@ pub mod circuit;
 pub mod events;
 
 use crate::clock;
-use crate::guard::{Bounds, Guard, StateFileError};
+use crate::guard::{Answers, Bounds, Guard, StateFileError};
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
 use crate::live::events::Events;
@@ -24,6 +24,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+/// Answers kept under an `Idempotency-Key` take at most so many bytes together.
+const ANSWER_BYTES: usize = 32 << 20;
+
 /// Everything that outlives a reload.
 pub struct Live {
     /// All metrics.
@@ -37,6 +40,7 @@ pub struct Live {
     budgets: Mutex<HashMap<String, Arc<Budget>>>,
     in_flight: Mutex<HashMap<String, Arc<AtomicU64>>>,
     guard: OnceLock<Guard>,
+    answers: Answers,
 }
 
 impl Default for Live {
@@ -51,6 +55,7 @@ impl Default for Live {
             budgets: Mutex::default(),
             in_flight: Mutex::default(),
             guard: OnceLock::new(),
+            answers: Answers::new(ANSWER_BYTES),
         }
     }
 }
@@ -140,6 +145,11 @@ impl Live {
         Ok(())
     }
 
+    /// What was answered under an `Idempotency-Key`.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
     /// Counts what the guard did with a create.
     pub fn count_guard(&self, upstream: &str, decision: &'static str) {
         let labels = [("upstream", upstream), ("decision", decision)];
@@ -155,5 +165,6 @@ impl Live {
             circuit.tick();
         }
         self.guard().sweep(clock::now());
+        self.answers.sweep(clock::now());
     }
 }

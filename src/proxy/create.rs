@@ -6,14 +6,17 @@
 //! and the log says so.
 
 use crate::clock::{self, Duration};
-use crate::guard::{Account, Begin, Cover, Create, CreateKey, Held, Outcome, Ticket};
+use crate::guard::{Account, Begin, Cover, Create, CreateKey, Held, Outcome, Owner, Ticket};
 use crate::profile::{BODY_START, Created};
+use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::{self, Answered, Prepared, Way};
+use crate::proxy::keyed::{self, Claimed};
 use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
+use crate::proxy::{HangUp, forwarded, refused};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Response, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -39,6 +42,23 @@ pub struct Job {
     pub body: Bytes,
     /// What the client knows of an earlier one.
     pub confirmed: Option<HeaderValue>,
+}
+
+/// A create's answer or refusal. A client that leaves ends this, and not the attempt.
+///
+/// # Errors
+/// [`HangUp`]: the attempt ended without a word, which is a defect.
+pub async fn answer(exchange: Box<Exchange>, job: Job) -> Result<Response<ResponseBody>, HangUp> {
+    let owner = match keyed::claim(&exchange, &job).await {
+        Ok(Claimed::Mine(owner)) => owner,
+        Ok(Claimed::Recorded(answer)) => return Ok(keyed::replay(exchange, &answer)),
+        Err(refusal) => return Ok(refused(exchange, &refusal, false)),
+    };
+    match run(exchange, job, owner).await {
+        (Some(exchange), Ok(made)) => Ok(forwarded(exchange, made.answered, made.pending)),
+        (Some(exchange), Err(refusal)) => Ok(refused(exchange, &refusal, false)),
+        (None, _) => Err(HangUp),
+    }
 }
 
 /// What was made of a create's body.
@@ -124,24 +144,26 @@ impl Pending {
     }
 }
 
-/// Guards and sends a create. Cancelling this leaves the attempt under way.
-///
-/// # Errors
-/// What the client is told instead of an answer.
-pub async fn run(
+/// Guards and sends a create. Cancelling this leaves the attempt under way. A create that the guard
+/// refuses leaves its key to the next.
+async fn run(
     mut exchange: Box<Exchange>,
     job: Job,
+    mut owner: Option<Owner>,
 ) -> (Option<Box<Exchange>>, Result<Made, Refusal>) {
     let ticket = match begin(&exchange, &job).await {
         Ok(ticket) => ticket,
         Err(refusal) => return (Some(exchange), Err(refusal)),
     };
+    if let Some(owner) = &mut owner {
+        owner.sending();
+    }
     let ticket = Arc::new(Mutex::new(Some(ticket)));
     let left = CancellationToken::new();
     exchange.left = Some(left.clone());
     let watch = Leaving(Some((Arc::clone(&ticket), left)));
     let (tell, told) = oneshot::channel();
-    tokio::spawn(follow(exchange, job, ticket, tell));
+    tokio::spawn(follow((exchange, job, owner), ticket, tell));
     let answer = told.await;
     watch.stays();
     match answer {
@@ -179,12 +201,18 @@ impl Drop for Leaving {
 
 /// The attempt in its own task: it ends whether or not somebody waits for it.
 async fn follow(
-    mut exchange: Box<Exchange>,
-    job: Job,
+    (mut exchange, job, owner): (Box<Exchange>, Job, Option<Owner>),
     ticket: SharedTicket,
     tell: oneshot::Sender<Told>,
 ) {
     let mut result = send(&mut exchange, job).await;
+    let owner = match (&mut result, owner) {
+        (Ok((answered, Outcome::Processed { .. })), Some(owner)) => {
+            keyed::record(&exchange, &mut answered.0, owner).await;
+            None
+        }
+        (_, owner) => owner,
+    };
     if tell.is_closed()
         && let Ok((answered, outcome)) = &mut result
     {
@@ -195,7 +223,7 @@ async fn follow(
     };
     let result = match result {
         Err(refusal) => {
-            ticket.settle(became(&refusal), clock::now());
+            settle(ticket, owner, became(&refusal));
             Err(refusal)
         }
         Ok((answered, outcome @ Outcome::Processed { .. })) => {
@@ -203,7 +231,7 @@ async fn follow(
             Ok(Made { answered, pending })
         }
         Ok((answered, outcome)) => {
-            ticket.settle(outcome, clock::now());
+            settle(ticket, owner, outcome);
             Ok(Made {
                 answered,
                 pending: None,
@@ -215,6 +243,20 @@ async fn follow(
             pending.cut();
         }
         drop(exchange);
+    }
+}
+
+/// Tells the guard, and then whoever waits for the same key: they may ask the guard at once.
+fn settle(ticket: Ticket, owner: Option<Owner>, outcome: Outcome) {
+    let lost = match &outcome {
+        Outcome::Unknown { why } => Some(why.clone()),
+        _ => None,
+    };
+    ticket.settle(outcome, clock::now());
+    match (owner, lost) {
+        (Some(owner), Some(why)) => owner.unknown(&why),
+        (Some(owner), None) => owner.forget(),
+        (None, _) => {}
     }
 }
 
@@ -276,6 +318,21 @@ fn became(refusal: &Refusal) -> Outcome {
     }
 }
 
+/// What tells a create from every other.
+pub fn key(job: &Job) -> CreateKey {
+    let head = &job.prepared.head;
+    let host = &job.prepared.endpoint.host_field;
+    CreateKey::of(&Create {
+        account: &Account::sent(&head.headers),
+        method: &head.method,
+        authority: host.to_str().unwrap_or_default(),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        content_type: head.headers.get(header::CONTENT_TYPE),
+        body: &job.body,
+    })
+}
+
 async fn begin(exchange: &Exchange, job: &Job) -> Result<Ticket, Refusal> {
     let Some(plan) = exchange.route().and_then(|r| exchange.table.route_plan(r)) else {
         return Err(Refusal::new(
@@ -284,21 +341,7 @@ async fn begin(exchange: &Exchange, job: &Job) -> Result<Ticket, Refusal> {
         ));
     };
     let upstream = exchange.upstream_name().unwrap_or_default();
-    let head = &job.prepared.head;
-    let key = CreateKey::of(&Create {
-        account: &Account::sent(&head.headers),
-        method: &head.method,
-        authority: job
-            .prepared
-            .endpoint
-            .host_field
-            .to_str()
-            .unwrap_or_default(),
-        path: head.uri.path(),
-        query: head.uri.query(),
-        content_type: head.headers.get(header::CONTENT_TYPE),
-        body: &job.body,
-    });
+    let key = key(job);
     let live = &exchange.table.live;
     if live.guard().is_under_way(&key) {
         // A client that has just hung up and tries again may be quicker than the news of it.

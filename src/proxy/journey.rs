@@ -299,7 +299,7 @@ fn refused<B>(answer: &Response<B>, read: &Reading) -> Option<Failed> {
 }
 
 /// Whether the answer is a stream of events, which may never end.
-fn is_stream(fields: &HeaderMap) -> bool {
+pub fn is_stream(fields: &HeaderMap) -> bool {
     fields
         .get(header::CONTENT_TYPE)
         .and_then(|t| t.as_bytes().get(..17))

@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod forward;
 pub mod headers;
 pub mod journey;
+pub mod keyed;
 pub mod outgoing;
 pub mod refusal;
 pub mod turned_away;
@@ -189,7 +190,7 @@ pub async fn handle(
     };
     match served {
         Ok(Answer::Upstream(answered)) => Ok(forwarded(exchange, answered, None)),
-        Ok(Answer::Create(job)) => created(exchange, *job).await,
+        Ok(Answer::Create(job)) => create::answer(exchange, *job).await,
         Ok(Answer::Canned(canned)) => {
             let close = !is_spent(&mut body, expects).await;
             Ok(local(
@@ -261,9 +262,9 @@ async fn serve(
     };
     let confirmed = head.headers.get(&create::CONFIRMED).cloned();
     let prepared = forward::prepare(exchange, &way, &entry, &found.params, head)?;
-    let guarded = prepared.creates && !plan.duplicate_window.is_zero();
-    let load = if guarded {
-        turned_away::check(exchange, &way)?;
+    let keyed = || prepared.head.headers.contains_key(&keyed::IDEMPOTENCY_KEY);
+    let held = prepared.creates && (!plan.duplicate_window.is_zero() || keyed());
+    let load = if held {
         match create::take_body(exchange, body.take()).await? {
             Taken::Whole(body) => {
                 return Ok(Answer::Create(Box::new(Job {
@@ -282,15 +283,6 @@ async fn serve(
     };
     let (answered, _) = forward::travel(exchange, &way, prepared, load).await?;
     Ok(Answer::Upstream(answered))
-}
-
-/// A create's answer or refusal. A client that leaves ends this, and not the attempt.
-async fn created(exchange: Box<Exchange>, job: Job) -> Result<Response<ResponseBody>, HangUp> {
-    match create::run(exchange, job).await {
-        (Some(exchange), Ok(made)) => Ok(forwarded(exchange, made.answered, made.pending)),
-        (Some(exchange), Err(refusal)) => Ok(refused(exchange, &refusal, false)),
-        (None, _) => Err(HangUp),
-    }
 }
 
 /// An upstream's answer, on its way to the client.

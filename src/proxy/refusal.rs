@@ -23,6 +23,7 @@ pub enum Reason {
     StubDisabled,
     RateLimited,
     OutcomeUnknown,
+    IdempotencyConflict,
     CircuitOpen,
     UpstreamBusy,
     ConnectFailed,
@@ -40,7 +41,7 @@ pub enum Reason {
 struct Fixed(Reason, &'static str, u16, &'static str, u32);
 
 #[rustfmt::skip]
-const TABLE: [Fixed; 18] = [
+const TABLE: [Fixed; 19] = [
     Fixed(Reason::NoRoute, "no_route", 404, "destination_not_found", 40_401),
     Fixed(Reason::BadRequest, "bad_request", 400, "http_request_error", 40_001),
     Fixed(Reason::TooLarge, "too_large", 413, "http_request_error", 41_301),
@@ -48,6 +49,7 @@ const TABLE: [Fixed; 18] = [
     Fixed(Reason::StubDisabled, "stub_disabled", 403, "http_request_denied", 40_301),
     Fixed(Reason::RateLimited, "rate_limited", 429, "http_request_denied", 42_901),
     Fixed(Reason::OutcomeUnknown, "outcome_unknown", 409, "http_request_denied", 40_901),
+    Fixed(Reason::IdempotencyConflict, "idempotency_conflict", 422, "http_request_denied", 42_201),
     Fixed(Reason::CircuitOpen, "circuit_open", 503, "destination_unavailable", 50_301),
     Fixed(Reason::UpstreamBusy, "upstream_busy", 503, "connection_limit_reached", 50_303),
     Fixed(Reason::ConnectFailed, "connect_failed", 502, "connection_refused", 50_201),

@@ -130,6 +130,8 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
 pub enum Source {
     /// The upstream.
     Upstream,
+    /// An answer that was kept.
+    Cache,
     /// A stub.
     Stub,
     /// The proxy itself: a refusal.
@@ -141,6 +143,7 @@ impl Source {
     pub fn label(self) -> &'static str {
         match self {
             Source::Upstream => "upstream",
+            Source::Cache => "cache",
             Source::Stub => "stub",
             Source::Proxy => "proxy",
         }

@@ -59,6 +59,11 @@ impl UpstreamBody {
         body
     }
 
+    /// Whether the end of it has come, and it came whole.
+    pub fn is_here(&self) -> bool {
+        self.connection.is_none() && self.failed.is_none()
+    }
+
     /// Reads ahead until `most` bytes are here or the body ends, and shows them. They stay in their
     /// place: the client gets every byte as it came, and an error where it happened.
     pub async fn peek(&mut self, most: usize) -> Bytes {

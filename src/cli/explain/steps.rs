@@ -79,8 +79,12 @@ impl Steps<'_> {
 
     fn guard(&self, upstream: &UpstreamPlan) -> String {
         let window = self.route.duplicate_window;
+        let keyed = self.asked.headers.contains_key("idempotency-key");
         match (self.creates(upstream), window.is_zero()) {
             (false, _) => "does not apply: this request creates nothing".to_owned(),
+            (true, _) if keyed => {
+                "it creates something, once under its Idempotency-Key: equal requests get its answer for 24h".to_owned()
+            }
             (true, true) => "off: duplicate_window is 0s".to_owned(),
             (true, false) => format!(
                 "it creates something: once its outcome is unknown, the same request is refused for {}",

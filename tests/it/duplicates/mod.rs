@@ -2,6 +2,7 @@
 //! these tests; a file for each side of the promise.
 
 mod every_byte;
+mod keyed;
 mod lasting;
 mod leaving;
 mod passing;

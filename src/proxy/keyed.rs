@@ -1,0 +1,132 @@
+//! Creates that carry an `Idempotency-Key`: run once, answered as often as they are asked.
+//!
+//! The key is claimed before the duplicate guard is asked: what was answered under it is given
+//! again, equal requests wait for the one that runs, and another request under it is a conflict.
+//! A key never licenses a repeat upstream, since the vendors ignore it. Called by `create`.
+
+use crate::clock::{self, Instant};
+use crate::guard::{Account, Claim, LONGEST_BODY, Owner, Scope, StoredAnswer, UnknownAnswer};
+use crate::proxy::body::ResponseBody;
+use crate::proxy::create::{self, Job};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::headers;
+use crate::proxy::refusal::{Reason, Refusal};
+use crate::telemetry::metrics::Source;
+use crate::upstream::body::UpstreamBody;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+
+/// What the client calls its request, whatever happens to it on the way.
+pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Marks an answer that an earlier request brought.
+static REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
+/// The longest key, in bytes.
+const LONGEST_KEY: usize = 255;
+const STREAMED: &str = "it was answered, with a stream of events, which is not kept";
+const LARGE_OR_CUT: &str = "it was answered, and its answer was too large to be kept or was cut";
+
+/// What a create may do.
+pub enum Claimed {
+    /// Go out, and say under its key what came of it; without a key, just go out.
+    Mine(Option<Owner>),
+    /// Have this answer.
+    Recorded(std::sync::Arc<StoredAnswer>),
+}
+
+/// Claims the create's key, if it has one; waits while an equal request runs under it.
+///
+/// # Errors
+/// `bad_request`: no key can look like that; `idempotency_conflict`: it was used for another
+/// request; `outcome_unknown`: nobody knows what became of the request that ran.
+pub async fn claim(exchange: &Exchange, job: &Job) -> Result<Claimed, Refusal> {
+    let fields = &job.prepared.head.headers;
+    let Some(key) = key(fields)? else {
+        return Ok(Claimed::Mine(None));
+    };
+    let plan = exchange.route().and_then(|r| exchange.table.route_plan(r));
+    let route = plan.map_or("", |r| r.name.as_str());
+    let client = exchange.identity.as_ref().map_or(0, |i| i.key.as_u64());
+    let account = Account::sent(fields);
+    let scope = Scope::of(&account, &client.to_be_bytes(), route, key);
+    let request = create::key(job);
+    let answers = exchange.table.live.answers();
+    let claim = answers.claim(scope, request, exchange.id(), clock::now());
+    match claim.await {
+        Claim::Run(owner) => Ok(Claimed::Mine(Some(owner))),
+        Claim::Recorded(answer) => Ok(Claimed::Recorded(answer)),
+        Claim::Conflict => Err(conflict()),
+        Claim::Unknown(unknown) => Err(lost(exchange, &unknown)),
+    }
+}
+
+fn key(fields: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal> {
+    let mut keys = fields.get_all(&IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else {
+        return Ok(None);
+    };
+    let readable = key.as_bytes().iter().all(|b| matches!(b, b' '..=b'~'));
+    let sound = readable && (1..=LONGEST_KEY).contains(&key.len()) && keys.next().is_none();
+    if sound {
+        return Ok(Some(key));
+    }
+    let detail =
+        "the request's Idempotency-Key is not one field of 1 to 255 printable ASCII characters";
+    Err(Refusal::new(Reason::BadRequest, detail))
+}
+
+fn conflict() -> Refusal {
+    let detail = "this Idempotency-Key was used for another request within 24 hours: a request that \
+        differs in method, target, content type or body needs a key of its own";
+    Refusal::new(Reason::IdempotencyConflict, detail)
+}
+
+fn lost(exchange: &Exchange, unknown: &UnknownAnswer) -> Refusal {
+    let upstream = exchange.upstream_name().unwrap_or_default();
+    let (id, what) = (&unknown.correlation_id, &unknown.what);
+    let detail = format!(
+        "the request to {upstream} with this Idempotency-Key was sent before, under correlation id \
+        {id}, and has no answer to give: {what}; look it up before it is sent under another key"
+    );
+    Refusal::new(Reason::OutcomeUnknown, detail)
+}
+
+/// The answer of an earlier request.
+pub fn replay(mut exchange: Box<Exchange>, answer: &StoredAnswer) -> Response<ResponseBody> {
+    exchange.source = Source::Cache;
+    exchange.notes.push(("guard", "replayed".to_owned()));
+    let upstream = exchange.upstream_name().unwrap_or_default();
+    exchange.table.live.count_guard(upstream, "replayed");
+    let mut fields = answer.headers.clone();
+    fields.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    super::local(
+        exchange,
+        (answer.status, fields),
+        answer.body.clone(),
+        false,
+    )
+}
+
+/// Reads the whole answer ahead, so that it can be given again, and tells the key's owner. A stream
+/// of events goes through as it comes.
+pub async fn record(exchange: &Exchange, answer: &mut Response<UpstreamBody>, owner: Owner) {
+    if super::journey::is_stream(answer.headers()) {
+        return owner.unrecorded(STREAMED, clock::now());
+    }
+    let body = answer.body_mut().peek(LONGEST_BODY + 1).await;
+    let now: Instant = clock::now();
+    if !answer.body().is_here() || body.len() > LONGEST_BODY {
+        return owner.unrecorded(LARGE_OR_CUT, now);
+    }
+    let ours = &exchange.table.plan.correlation.header;
+    let mut kept = answer.headers().clone();
+    headers::strip(&mut kept, ours);
+    kept.remove(ours);
+    kept.remove(header::CONTENT_LENGTH);
+    kept.remove(header::TRAILER);
+    let stored = StoredAnswer {
+        status: answer.status(),
+        headers: kept,
+        body,
+    };
+    owner.record(stored, now);
+}
