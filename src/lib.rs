@@ -15,11 +15,12 @@
 //!       v
 //!     proxy::forward      under one deadline
 //!       | circuit open? --------------------------------------> Refusal: circuit_open
-//!       | create          asks the guard, follows the attempt --> Refusal: outcome_unknown
+//!       | create          asks key and guard, follows the attempt --> Refusal: outcome_unknown
 //!       | place           one per attempt, first come -------> Refusal: upstream_busy
 //!       | permit          one per attempt; tells the breaker when dropped
 //!       | upstream::send  a warm or fresh connection; what went wrong, and was anything sent
 //!       | retry           again only what is provably safe
+//!       | fallback        somebody else, only where nothing can have happened
 //!       v
 //!     proxy::body         the answer, watched to its END: outcome, metrics, one access line
 //!       v

@@ -31,7 +31,6 @@ pub const NOT_SERVED: &[(&str, &str)] = &[
         "routes.*.caller_token_file",
         "credentials added for the caller",
     ),
-    ("routes.*.fallback", "fallbacks"),
 ];
 
 /// What the key at a place would have been for, if it is one that is not served.

@@ -150,6 +150,15 @@ impl Live {
         &self.answers
     }
 
+    /// Counts an answer that a rung of a route's ladder gave; the first is 1.
+    pub fn count_fallback(&self, route: &str, rung: usize) {
+        let rung = rung.to_string();
+        let labels = [("route", route), ("rung", rung.as_str())];
+        self.metrics
+            .counter("trunkline_fallbacks_total", &labels)
+            .increment(1);
+    }
+
     /// Counts what the guard did with a create.
     pub fn count_guard(&self, upstream: &str, decision: &'static str) {
         let labels = [("upstream", upstream), ("decision", decision)];

@@ -6,15 +6,16 @@
 //! and the log says so.
 
 use crate::clock::{self, Duration};
-use crate::guard::{Account, Begin, Cover, Create, CreateKey, Held, Outcome, Owner, Ticket};
+use crate::guard::{Account, Begin, Cover, Create, CreateKey, Outcome, Owner, Ticket};
 use crate::profile::{BODY_START, Created};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::fallback::{self, Rescue};
 use crate::proxy::forward::{self, Answered, Prepared, Way};
 use crate::proxy::keyed::{self, Claimed};
 use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
-use crate::proxy::{HangUp, forwarded, refused};
+use crate::proxy::{HangUp, forwarded, refused, turned_away};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use http_body::Body as _;
@@ -42,13 +43,19 @@ pub struct Job {
     pub body: Bytes,
     /// What the client knows of an earlier one.
     pub confirmed: Option<HeaderValue>,
+    /// The rung of the route's ladder that it goes to, in place of the route's upstream.
+    pub rung: Option<usize>,
 }
 
 /// A create's answer or refusal. A client that leaves ends this, and not the attempt.
 ///
 /// # Errors
 /// [`HangUp`]: the attempt ended without a word, which is a defect.
-pub async fn answer(exchange: Box<Exchange>, job: Job) -> Result<Response<ResponseBody>, HangUp> {
+pub async fn answer(
+    exchange: Box<Exchange>,
+    job: Job,
+    rescue: Option<Box<Rescue>>,
+) -> Result<Response<ResponseBody>, HangUp> {
     let owner = match keyed::claim(&exchange, &job).await {
         Ok(Claimed::Mine(owner)) => owner,
         Ok(Claimed::Recorded(answer)) => return Ok(keyed::replay(exchange, &answer)),
@@ -56,7 +63,12 @@ pub async fn answer(exchange: Box<Exchange>, job: Job) -> Result<Response<Respon
     };
     match run(exchange, job, owner).await {
         (Some(exchange), Ok(made)) => Ok(forwarded(exchange, made.answered, made.pending)),
-        (Some(exchange), Err(refusal)) => Ok(refused(exchange, &refusal, false)),
+        (Some(exchange), Err(refusal)) => match rescue {
+            Some(rescue) if fallback::follows(&exchange, &refusal, true) => {
+                Box::pin(fallback::create(exchange, &rescue, refusal)).await
+            }
+            _ => Ok(refused(exchange, &refusal, false)),
+        },
         (None, _) => Err(HangUp),
     }
 }
@@ -146,7 +158,7 @@ impl Pending {
 
 /// Guards and sends a create. Cancelling this leaves the attempt under way. A create that the guard
 /// refuses leaves its key to the next.
-async fn run(
+pub async fn run(
     mut exchange: Box<Exchange>,
     job: Job,
     mut owner: Option<Owner>,
@@ -263,7 +275,11 @@ fn settle(ticket: Ticket, owner: Option<Owner>, outcome: Outcome) {
 async fn send(exchange: &mut Exchange, job: Job) -> Result<(Answered, Outcome), Refusal> {
     let table = Arc::clone(&exchange.table);
     let index = exchange.route;
-    let Some(way) = Way::find(&table, index) else {
+    let way = match job.rung {
+        None => Way::find(&table, index),
+        Some(place) => Way::rung(&table, index, place),
+    };
+    let Some(way) = way else {
         return Err(Refusal::new(
             Reason::Internal,
             "the route has lost its upstream",
@@ -367,22 +383,7 @@ async fn begin(exchange: &Exchange, job: &Job) -> Result<Ticket, Refusal> {
         }
         Err(held) => {
             live.count_guard(upstream, "refused");
-            Err(refuse(upstream, &held))
+            Err(turned_away::held(upstream, &held))
         }
     }
-}
-
-fn refuse(upstream: &str, held: &Held) -> Refusal {
-    let seconds = held.left.as_secs() + u64::from(held.left.subsec_nanos() > 0);
-    let made = match &held.vendor_id {
-        Some(id) => format!("it was carried out, as {id}"),
-        None => format!("its outcome is unknown: {}", held.what),
-    };
-    let id = &held.correlation_id;
-    let detail = format!(
-        "the same request to {upstream} was sent before, under correlation id {id}, and {made}; \
-        look it up, then send again with `Trunkline-Confirmed-Retry: {id}` if it is not there, \
-        or wait {seconds} s (duplicate_window in proxy.yaml)"
-    );
-    Refusal::new(Reason::OutcomeUnknown, detail)
 }

@@ -60,6 +60,8 @@ pub struct Exchange {
     pub source: Source,
     /// Why, where the answer is ours or was cut short.
     pub reason: Option<&'static str>,
+    /// Why it was not its own upstream that answered, for the client.
+    pub proxy_status: Option<HeaderValue>,
     /// The answer's status, once there is one.
     pub status: Option<StatusCode>,
     /// Cancelled when the client leaves, where its leaving does not end the exchange.
@@ -93,6 +95,7 @@ impl Exchange {
             attempts: 0,
             source: Source::Proxy,
             reason: None,
+            proxy_status: None,
             status: None,
             left: None,
             upload: None,

@@ -4,25 +4,31 @@
 //! that safe and of use; backing off holds neither place nor permit.
 
 use crate::clock;
+use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
-use crate::policy::retry::Next;
+use crate::policy::retry::{Next, RetrySettings};
 use crate::profile::Reading;
 use crate::proxy::attempt::Attempt;
+use crate::proxy::create::{self, Job, Taken};
 use crate::proxy::entry::Entry;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::fallback::{self, Rescue};
 use crate::proxy::journey::{Journey, Tried};
+use crate::proxy::keyed;
 use crate::proxy::outgoing::{self, Load, Outgoing};
 use crate::proxy::refusal::Refusal;
 use crate::proxy::turned_away::check;
-use crate::routes::pattern::Params;
-use crate::routes::plan::{RoutePlan, UpstreamPlan};
+use crate::proxy::{Answer, Stop};
+use crate::routes::pattern::{Params, Slot};
+use crate::routes::plan::{RoutePlan, Rung, Timeouts, UpstreamPlan};
 use crate::routes::table::{Route, Table, Upstream};
 use crate::telemetry::metrics::Source;
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::SendError;
 use crate::upstream::target::Endpoint;
-use http::Response;
 use http::request::Parts;
+use http::{HeaderValue, Response};
+use hyper::body::Incoming;
 use std::sync::Arc;
 
 /// Where one exchange goes: its route and upstream, as planned and as running.
@@ -34,6 +40,12 @@ pub struct Way<'a> {
     pub circuit: &'a Arc<Circuit>,
     /// Which setting changes its breaker.
     pub set_by: &'a str,
+    /// Whose places it takes.
+    pub bulkhead: Option<&'a Arc<Bulkhead>>,
+    pub timeouts: Timeouts,
+    pub retry: RetrySettings,
+    /// Where the parameter in the host's place is found.
+    pub host_param: Option<Slot>,
 }
 
 /// The answer's head, its body, and the attempt that brought it.
@@ -55,6 +67,41 @@ impl<'a> Way<'a> {
             upstream_plan,
             circuit,
             set_by,
+            bulkhead: route.bulkhead.as_ref(),
+            timeouts: route_plan.timeouts,
+            retry: route_plan.retry,
+            host_param: route_plan.host_param,
+        })
+    }
+
+    /// The way of that rung of the route's ladder, if another upstream stands on it: under its own
+    /// policies, once, and within the deadline that the request had from the start.
+    pub fn rung(table: &'a Table, index: Option<usize>, place: usize) -> Option<Self> {
+        let route = table.routes.get(index?)?;
+        let route_plan = table.route_plan(route)?;
+        let Rung::Upstream { index, host_param } = route_plan.fallback.get(place)? else {
+            return None;
+        };
+        let upstream = table.upstreams.get(*index)?;
+        let upstream_plan = table.upstream_plan(upstream)?;
+        let total = route_plan.timeouts.total;
+        Some(Way {
+            route,
+            route_plan,
+            upstream,
+            upstream_plan,
+            circuit: &upstream.circuit,
+            set_by: &upstream_plan.set_by,
+            bulkhead: Some(&upstream.bulkhead),
+            timeouts: Timeouts {
+                total,
+                ..upstream_plan.timeouts
+            },
+            retry: RetrySettings {
+                attempts: 1,
+                ..route_plan.retry
+            },
+            host_param: *host_param,
         })
     }
 }
@@ -109,9 +156,9 @@ pub async fn travel(
     check(exchange, way)?;
     let endpoint = Arc::clone(&prepared.endpoint);
     let mut journey = Journey::new(exchange, way, &endpoint, &prepared);
-    let keep = match way.route_plan.retry.attempts {
+    let keep = match way.retry.attempts {
         0 | 1 => 0,
-        _ => way.route_plan.retry.replay_body,
+        _ => way.retry.replay_body,
     };
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
     let mut request = Outgoing::new(prepared.head, load, keep);
@@ -143,6 +190,65 @@ pub async fn travel(
             }
             Next::Again { .. } => return journey.end(exchange, tried, Some("circuit_open")),
             Next::Stop { why } => return journey.end(exchange, tried, why.map(|why| why.label())),
+        }
+    }
+}
+
+/// A request that is ready, with what may be asked of it later.
+pub struct Ready {
+    pub prepared: Prepared,
+    /// What the client knows of an earlier create.
+    pub confirmed: Option<HeaderValue>,
+    /// The request as it came, where the route has a ladder.
+    pub rescue: Option<Box<Rescue>>,
+}
+
+/// Sends what is ready: a create as a whole and guarded, everything else as it comes.
+pub(super) async fn dispatch(
+    exchange: &mut Exchange,
+    way: &Way<'_>,
+    ready: Ready,
+    body: Option<Incoming>,
+) -> Result<Answer, Stop> {
+    let Ready {
+        prepared,
+        confirmed,
+        mut rescue,
+    } = ready;
+    let keyed = || prepared.head.headers.contains_key(&keyed::IDEMPOTENCY_KEY);
+    let held = prepared.creates && (!way.route_plan.duplicate_window.is_zero() || keyed());
+    let creates = prepared.creates;
+    let load = if held || rescue.is_some() {
+        match create::take_body(exchange, body).await? {
+            Taken::Whole(body) => {
+                if let Some(rescue) = &mut rescue {
+                    rescue.body = Some(body.clone());
+                }
+                if held {
+                    let job = Job {
+                        prepared,
+                        body,
+                        confirmed,
+                        rung: None,
+                    };
+                    return Ok(Answer::Create(Box::new(job), rescue));
+                }
+                Load::Whole(body)
+            }
+            Taken::TooLarge(load) => {
+                exchange.notes.push(("guard", "body_too_large".to_owned()));
+                load
+            }
+        }
+    } else {
+        Load::Stream(body)
+    };
+    let went = travel(exchange, way, prepared, load).await;
+    match (went, rescue) {
+        (Ok((answered, _)), None) => Ok(Answer::Upstream(answered)),
+        (Err(refusal), None) => Err(refusal.into()),
+        (went, Some(rescue)) => {
+            Box::pin(fallback::or_climb(exchange, &rescue, creates, went)).await
         }
     }
 }

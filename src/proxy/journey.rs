@@ -61,7 +61,7 @@ impl<'a> Journey<'a> {
         endpoint: &'a Arc<Endpoint>,
         prepared: &Prepared,
     ) -> Self {
-        let timeouts = way.route_plan.timeouts;
+        let timeouts = way.timeouts;
         let creates = prepared.creates;
         let waits = Waits {
             connect: timeouts.connect,
@@ -93,7 +93,7 @@ impl<'a> Journey<'a> {
         exchange: &mut Exchange,
         request: &mut Outgoing,
     ) -> Result<Tried, Refusal> {
-        let place = match &self.way.route.bulkhead {
+        let place = match self.way.bulkhead {
             None => None,
             Some(bulkhead) => {
                 let entered = self.unless_left(bulkhead.enter()).await?;
@@ -108,7 +108,7 @@ impl<'a> Journey<'a> {
         let mut attempt = Attempt::start(permit, self.way.upstream, place);
         exchange.attempts += 1;
         self.counted += 1;
-        let last = self.counted >= self.way.route_plan.retry.attempts && !self.is_repeatable();
+        let last = self.counted >= self.way.retry.attempts && !self.is_repeatable();
         let Some(sent) = request.next(last) else {
             return Err(Refusal::new(
                 Reason::Internal,
@@ -273,7 +273,7 @@ impl<'a> Journey<'a> {
         let Some(facts) = facts else {
             return Next::Stop { why: None };
         };
-        let settings = &self.way.route_plan.retry;
+        let settings = &self.way.retry;
         let now = clock::now();
         let moment = Moment {
             now,

@@ -12,21 +12,25 @@ pub mod correlation;
 pub mod create;
 pub mod entry;
 pub mod exchange;
+pub mod fallback;
 pub mod forward;
 pub mod headers;
 pub mod journey;
 pub mod keyed;
 pub mod outgoing;
 pub mod refusal;
+mod stopping;
 pub mod turned_away;
+
+pub use stopping::{Phase, Stopping};
 
 use crate::clock::Duration;
 use crate::profile::Dialect;
 use crate::proxy::body::ResponseBody;
-use crate::proxy::create::{Job, Pending, Taken};
+use crate::proxy::create::{Job, Pending};
 use crate::proxy::exchange::Exchange;
-use crate::proxy::forward::{Answered, Way};
-use crate::proxy::outgoing::Load;
+use crate::proxy::fallback::Rescue;
+use crate::proxy::forward::{Answered, Ready, Way};
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::routes::table::Table;
 use crate::telemetry::access::Appender;
@@ -46,7 +50,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// RateLimit fields.
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -57,37 +61,6 @@ static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const DRAIN_BYTES: u64 = 64 * 1024;
 /// How long that may take.
 const DRAIN_TIME: Duration = Duration::from_millis(200);
-
-/// How far a stop has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-pub enum Phase {
-    /// Serving.
-    Serving = 0,
-    /// Still serving, and telling every client to leave.
-    Leaving = 1,
-    /// The grace is over.
-    Over = 2,
-}
-
-/// The phase of a stop, shared by all workers.
-#[derive(Debug, Default)]
-pub struct Stopping(AtomicU8);
-
-impl Stopping {
-    /// Moves on.
-    pub fn enter(&self, phase: Phase) {
-        self.0.store(phase as u8, Relaxed);
-    }
-
-    /// How far it has come.
-    pub fn phase(&self) -> Phase {
-        match self.0.load(Relaxed) {
-            0 => Phase::Serving,
-            1 => Phase::Leaving,
-            _ => Phase::Over,
-        }
-    }
-}
 
 /// One worker: a thread with a runtime of its own.
 pub struct Worker {
@@ -160,7 +133,7 @@ impl From<Refusal> for Stop {
 )]
 enum Answer {
     Upstream(Answered),
-    Create(Box<Job>),
+    Create(Box<Job>, Option<Box<Rescue>>),
     Canned(canned::Canned),
 }
 
@@ -190,7 +163,7 @@ pub async fn handle(
     };
     match served {
         Ok(Answer::Upstream(answered)) => Ok(forwarded(exchange, answered, None)),
-        Ok(Answer::Create(job)) => create::answer(exchange, *job).await,
+        Ok(Answer::Create(job, rescue)) => create::answer(exchange, *job, rescue).await,
         Ok(Answer::Canned(canned)) => {
             let close = !is_spent(&mut body, expects).await;
             Ok(local(
@@ -261,28 +234,22 @@ async fn serve(
         return Err(canned::disabled(exchange).into());
     };
     let confirmed = head.headers.get(&create::CONFIRMED).cloned();
+    let kept = (!plan.fallback.is_empty()).then(|| head.clone());
     let prepared = forward::prepare(exchange, &way, &entry, &found.params, head)?;
-    let keyed = || prepared.head.headers.contains_key(&keyed::IDEMPOTENCY_KEY);
-    let held = prepared.creates && (!plan.duplicate_window.is_zero() || keyed());
-    let load = if held {
-        match create::take_body(exchange, body.take()).await? {
-            Taken::Whole(body) => {
-                return Ok(Answer::Create(Box::new(Job {
-                    prepared,
-                    body,
-                    confirmed,
-                })));
-            }
-            Taken::TooLarge(load) => {
-                exchange.notes.push(("guard", "body_too_large".to_owned()));
-                load
-            }
-        }
-    } else {
-        Load::Stream(body.take())
+    let rescue = kept.map(|head| {
+        Box::new(Rescue {
+            head,
+            entry,
+            params: found.params,
+            body: None,
+        })
+    });
+    let ready = Ready {
+        prepared,
+        confirmed,
+        rescue,
     };
-    let (answered, _) = forward::travel(exchange, &way, prepared, load).await?;
-    Ok(Answer::Upstream(answered))
+    forward::dispatch(exchange, &way, ready, body.take()).await
 }
 
 /// An upstream's answer, on its way to the client.
@@ -353,6 +320,9 @@ fn mark(exchange: &Exchange, fields: &mut HeaderMap, close: bool) {
                 fields.append(RATE_LIMIT.clone(), rule.limit.header(decision));
             }
         }
+    }
+    if let Some(status) = &exchange.proxy_status {
+        fields.insert(refusal::PROXY_STATUS.clone(), status.clone());
     }
     let leaving = exchange.worker.stopping.phase() != Phase::Serving;
     if (close || leaving) && exchange.version != Version::HTTP_2 {

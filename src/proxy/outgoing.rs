@@ -142,10 +142,7 @@ pub fn endpoint(
     path: &str,
     host: &str,
 ) -> Result<Arc<Endpoint>, Refusal> {
-    let value = way
-        .route_plan
-        .host_param
-        .map(|slot| params.get(slot, path, host));
+    let value = way.host_param.map(|slot| params.get(slot, path, host));
     way.upstream_plan.target.endpoint(value).ok_or_else(|| {
         let name = &way.upstream_plan.name;
         let detail = format!("upstream {name}: the request names no host that exists");

@@ -86,7 +86,7 @@ impl Reason {
 }
 
 /// One answer of ours.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Refusal {
     /// Why.
     pub reason: Reason,
@@ -165,6 +165,16 @@ impl Refusal {
         }
     }
 
+    /// The `Proxy-Status` field (RFC 9209); `next_hop` is who answered instead.
+    pub fn proxy_status(&self, next_hop: Option<&str>) -> Option<HeaderValue> {
+        let Fixed(_, label, _, error, _) = self.reason.fixed();
+        let error = self.error.unwrap_or(error);
+        let next = next_hop.map(|name| format!("; next-hop=\"{name}\""));
+        let next = next.unwrap_or_default();
+        let status = format!("trunkline; error={error}{next}; details=\"{label}\"");
+        HeaderValue::from_str(&status).ok()
+    }
+
     /// Header fields and body. `upstream` is the route's.
     pub fn render(
         &self,
@@ -172,7 +182,6 @@ impl Refusal {
         upstream: Option<&str>,
         id: &HeaderValue,
     ) -> (HeaderMap, Vec<u8>) {
-        let Fixed(_, label, _, error, _) = self.reason.fixed();
         let mut fields = HeaderMap::with_capacity(8);
         let media = match dialect {
             Dialect::Generic => "application/problem+json",
@@ -180,9 +189,7 @@ impl Refusal {
         };
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let error = self.error.unwrap_or(error);
-        let status = format!("trunkline; error={error}; details=\"{label}\"");
-        if let Ok(status) = HeaderValue::from_str(&status) {
+        if let Some(status) = self.proxy_status(None) {
             fields.insert(PROXY_STATUS.clone(), status);
         }
         if let Some(seconds) = self.retry_after_field(dialect) {

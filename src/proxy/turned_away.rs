@@ -3,6 +3,7 @@
 //! Says what was decided, by which circuit or share, and which setting or wait changes it.
 
 use crate::clock::{self, Duration};
+use crate::guard::Held;
 use crate::live::bulkhead::NoPlace;
 use crate::policy::breaker::{Rejected, State};
 use crate::proxy::exchange::Exchange;
@@ -78,4 +79,20 @@ pub fn busy(exchange: &Exchange, way: &Way<'_>, no: NoPlace) -> Refusal {
         Refusal::new(Reason::UpstreamBusy, detail).retry_after(Duration::from_secs(1));
     refusal.contacted = exchange.attempts > 0;
     refusal
+}
+
+/// The same create was sent before, and nobody knows what became of it.
+pub fn held(upstream: &str, held: &Held) -> Refusal {
+    let seconds = held.left.as_secs() + u64::from(held.left.subsec_nanos() > 0);
+    let made = match &held.vendor_id {
+        Some(id) => format!("it was carried out, as {id}"),
+        None => format!("its outcome is unknown: {}", held.what),
+    };
+    let id = &held.correlation_id;
+    let detail = format!(
+        "the same request to {upstream} was sent before, under correlation id {id}, and {made}; \
+        look it up, then send again with `Trunkline-Confirmed-Retry: {id}` if it is not there, \
+        or wait {seconds} s (duplicate_window in proxy.yaml)"
+    );
+    Refusal::new(Reason::OutcomeUnknown, detail)
 }

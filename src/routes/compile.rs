@@ -9,6 +9,7 @@
 mod attempts;
 mod breakers;
 mod callers;
+mod ladders;
 mod limits;
 mod notes;
 mod process;

@@ -246,6 +246,21 @@ pub struct RoutePlan {
     pub duplicate_window: Duration,
     /// How many of its requests its upstream gets at once, where that is not the upstream's share.
     pub concurrency: Option<Concurrency>,
+    /// Who answers when its upstream cannot, in order.
+    pub fallback: Vec<Rung>,
+}
+
+/// What answers in an upstream's place.
+pub enum Rung {
+    /// A canned answer.
+    Stub(Arc<Stub>),
+    /// Another upstream.
+    Upstream {
+        /// Its index.
+        index: usize,
+        /// Where its host parameter is found.
+        host_param: Option<Slot>,
+    },
 }
 
 impl Plan {

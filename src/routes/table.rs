@@ -52,6 +52,8 @@ pub struct Route {
     pub limits: Vec<Arc<LimitRule>>,
     /// Where its sequence of canned answers stands.
     pub scenario: Option<Arc<Scenario>>,
+    /// Where the canned answers of its ladder stand.
+    pub ladder: Arc<Scenario>,
     /// Its counters.
     pub metrics: RouteMetrics,
 }
@@ -274,6 +276,7 @@ impl Installed<'_> {
             bulkhead,
             limits,
             scenario,
+            ladder: self.live.scenario(&format!("{}/fallback", route.name)),
             metrics,
         }
     }

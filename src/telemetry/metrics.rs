@@ -97,6 +97,11 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
     ),
     ("trunkline_stub_answers_total", C, "Canned answers given."),
     (
+        "trunkline_fallbacks_total",
+        C,
+        "Answers given in an upstream's place, by rung of the route's ladder.",
+    ),
+    (
         "trunkline_duplicate_guard_total",
         C,
         "What the duplicate guard did with creating requests.",

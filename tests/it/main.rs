@@ -23,6 +23,7 @@ mod concurrency;
 mod correlation;
 mod drain;
 mod duplicates;
+mod fallback;
 mod forwarding;
 mod hostile;
 mod limits;

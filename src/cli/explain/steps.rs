@@ -7,7 +7,7 @@ use crate::policy::rate_limit::{self, LimitBy};
 use crate::policy::retry::Safety;
 use crate::routes::compile::in_words;
 use crate::routes::pattern::Params;
-use crate::routes::plan::{Accept, LimitPlan, Plan, RoutePlan, UpstreamPlan};
+use crate::routes::plan::{Accept, LimitPlan, Plan, RoutePlan, Rung, UpstreamPlan};
 use crate::routes::rule::Rule;
 use crate::telemetry::access::Format;
 
@@ -68,6 +68,9 @@ impl Steps<'_> {
             steps.push(("send", self.send(upstream)));
             steps.push(("judge", judge(upstream)));
             steps.push(("retry", self.retry(upstream)));
+            if !self.route.fallback.is_empty() {
+                steps.push(("fallback", self.fallback(upstream)));
+            }
         }
     }
 
@@ -114,6 +117,23 @@ impl Steps<'_> {
             0 | 1 => "never: attempts is 1".to_owned(),
             n => format!("{n} attempts in all, {when}"),
         }
+    }
+
+    fn fallback(&self, upstream: &UpstreamPlan) -> String {
+        let name = |rung: &Rung| match rung {
+            Rung::Stub(_) => "a canned answer".to_owned(),
+            Rung::Upstream { index, .. } => {
+                let upstream = self.plan.upstreams.get(*index);
+                upstream.map_or_else(String::new, |u| format!("upstream {}", u.name))
+            }
+        };
+        let rungs: Vec<String> = self.route.fallback.iter().map(name).collect();
+        let idempotent = Safety::of(&self.asked.method) != Safety::Neither;
+        let when = match idempotent && !self.creates(upstream) {
+            true => "when the circuit is open or the attempts are spent",
+            false => "only where it is certain that nothing happened",
+        };
+        format!("{}, {when}", rungs.join(", then "))
     }
 
     fn correlate(&self) -> Step {

@@ -14,7 +14,7 @@ use crate::routes::plan::{Process, RoutePlan, Timeouts, UpstreamPlan};
 use crate::routes::rule::Rule;
 
 use super::notes::Notes;
-use super::{attempts, breakers, rules, stubs, upstreams};
+use super::{attempts, breakers, ladders, rules, stubs, upstreams};
 
 /// How long a create of unknown outcome is not repeated, unless the file says otherwise.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
@@ -101,6 +101,7 @@ impl Draft<'_> {
             creates: route.creates.map(|flag| flag.get()),
             duplicate_window: self.duplicate_window(notes),
             concurrency: self.concurrency(notes),
+            fallback: ladders::compile(notes, &self.at, route, rule, self.upstreams),
         }
     }
 

@@ -159,7 +159,7 @@ fn a_cut_answer_runs_no_second_time_under_its_key() {
 
 #[test]
 fn recorded_answers_do_not_need_the_window_nor_the_circuit() {
-    let upstream = Upstream::script([made(), close(), made()]);
+    let upstream = Upstream::script([made(), reply(500), made()]);
     let keys = "profile: twilio, duplicate_window: 0s, breaker: { failure_threshold: 1 }";
     let proxy = Proxy::start(upstream_with(&upstream.url(), keys));
     proxy.send(&keyed("first-1", "k1"));

@@ -1,0 +1,186 @@
+//! The ladder of a route: somebody else answers when the circuit is open or the attempts are spent, and never where a
+//! create may have happened.
+
+use crate::support::verbs::verb;
+use crate::support::*;
+
+const CALLS: &str = "/2010-04-01/Accounts/AC1/Calls.json";
+
+/// A route over `first` with this ladder; `second` is another upstream. No repeats.
+fn ladder(first: &Upstream, second: &Upstream, keys: &str, rungs: &str) -> Proxy {
+    Proxy::start(format!(
+        "
+stubs: {{ enabled: false }}
+upstreams:
+  up: {{ url: \"{}\", {keys} }}
+  spare: {{ url: \"{}\", profile: twilio }}
+routes:
+  - name: all
+    match: {{ path: \"/{{*rest}}\" }}
+    upstream: up
+    fallback: {rungs}
+",
+        first.url(),
+        second.url()
+    ))
+}
+
+const STUB: &str = "[{ stub: { status: 203, body: canned } }]";
+const SPARE: &str = "[{ upstream: spare }]";
+
+fn call() -> Request {
+    post(CALLS, "To=1").header("Content-Type", "application/x-www-form-urlencoded")
+}
+
+#[test]
+fn a_canned_answer_stands_in_while_the_circuit_is_open() {
+    let (up, spare) = (Upstream::script([close()]), Upstream::script([]));
+    let proxy = ladder(&up, &spare, "breaker: { failure_threshold: 1 }", STUB);
+    let failed = proxy.get("/x");
+    assert_eq!((failed.status, failed.text().as_str()), (203, "canned"));
+    proxy.wait_for_breaker("up", 2.0);
+    let open = proxy.get("/y").whole();
+    assert_eq!((open.status, open.text().as_str()), (203, "canned"));
+    assert_eq!(open.header("X-Stub"), Some("all"), "not gated, and marked");
+    let status = open.header("Proxy-Status").unwrap();
+    assert!(
+        status.contains("details=\"circuit_open\"") && status.contains("next-hop=\"stub\""),
+        "{status}"
+    );
+    let line = proxy.wait_for_line("/y");
+    assert_eq!(
+        (line["fallback"].as_str(), line["reason"].as_str()),
+        (Some("stub"), Some("circuit_open"))
+    );
+    let labels = [("route", "all"), ("rung", "1")];
+    assert_eq!(
+        proxy.metrics().value("trunkline_fallbacks_total", &labels),
+        Some(2.0)
+    );
+    assert_eq!(up.count(), 1);
+}
+
+#[test]
+fn another_upstream_gets_the_whole_request_at_its_own_host() {
+    let up = Upstream::script([reply(503)]);
+    let spare = Upstream::script([reply(200).body("spare")]);
+    let proxy = ladder(&up, &spare, "", SPARE);
+    let put = request("PUT", "/things/1?a=b")
+        .body("payload")
+        .header("X-Own", "kept");
+    let answer = proxy.send(&put).whole();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "spare"));
+    let asked = spare.only_request();
+    assert_eq!(
+        (asked.target.as_str(), asked.text().as_str()),
+        ("/things/1?a=b", "payload")
+    );
+    assert_eq!(
+        asked.header("host"),
+        Some(spare.address().to_string().as_str())
+    );
+    assert_eq!(asked.header("x-own"), Some("kept"));
+    let status = answer.header("Proxy-Status").unwrap();
+    assert!(status.contains("next-hop=\"spare\""), "{status}");
+}
+
+#[test]
+fn a_rung_that_fails_too_leads_to_the_next_and_at_last_to_the_first_failure() {
+    let (up, spare) = (
+        Upstream::script([close(), close()]),
+        Upstream::script([close(), close()]),
+    );
+    let both = "[{ upstream: spare }, { stub: { status: 203 } }]";
+    assert_eq!(ladder(&up, &spare, "", both).get("/x").status, 203);
+    let proxy = ladder(&up, &spare, "", SPARE);
+    let answer = proxy.get("/x");
+    assert_eq!(answer.status, 502);
+    assert_eq!(answer.json()["upstream"], "up");
+}
+
+#[test]
+fn a_good_or_neutral_answer_needs_no_ladder() {
+    for status in [200, 404, 429, 501] {
+        let (up, spare) = (Upstream::script([reply(status)]), Upstream::script([]));
+        let proxy = ladder(&up, &spare, "", STUB);
+        let answer = proxy.get("/x");
+        assert_eq!((answer.status, answer.header("X-Stub")), (status, None));
+    }
+}
+
+#[test]
+fn a_create_of_unknown_outcome_climbs_no_ladder() {
+    for step in [close(), reply(500), close_mid_body(100, "{")] {
+        let (up, spare) = (Upstream::script([step]), Upstream::script([reply(201)]));
+        let rungs = "[{ upstream: spare }, { stub: { status: 203 } }]";
+        let proxy = ladder(&up, &spare, "profile: twilio", rungs);
+        let mut client = proxy.connect();
+        client.start(&call());
+        if let Some(answer) = client.try_read("POST") {
+            assert_ne!(answer.status, 203, "{}", answer.text());
+        }
+        assert_eq!((up.count(), spare.count()), (1, 0));
+    }
+}
+
+#[test]
+fn a_create_that_was_never_sent_goes_to_the_next_upstream_and_is_guarded_there() {
+    let spare = Upstream::script([close(), reply(201)]);
+    let proxy = Proxy::start(format!(
+        "
+upstreams:
+  up: {{ url: \"http://{}\", profile: twilio }}
+  spare: {{ url: \"{}\", profile: twilio }}
+routes:
+  - name: all
+    match: {{ path: \"/{{*rest}}\" }}
+    upstream: up
+    fallback: [{{ upstream: spare }}, {{ stub: {{ status: 203 }} }}]
+",
+        refusing_address(),
+        spare.url()
+    ));
+    let first = proxy.send(&call());
+    assert_eq!(
+        first.status,
+        502,
+        "unknown there: no further rung: {}",
+        first.text()
+    );
+    let second = proxy.send(&call());
+    assert_eq!(second.status, 409, "{}", second.text());
+    assert_eq!(spare.count(), 1);
+}
+
+#[test]
+fn a_ladder_that_leads_nowhere_is_a_problem() {
+    let yaml = "
+upstreams:
+  up: { url: http://127.0.0.1:9 }
+  led: { url: \"https://{product}.twilio.com\", profile: twilio }
+routes:
+  - name: all
+    match: { path: \"/{*rest}\" }
+    upstream: up
+    fallback: [stale, { upstream: up }, { upstream: nowhere }, { upstream: led }]
+  - name: canned
+    match: { path: /canned }
+    stub: { status: 200 }
+    fallback: [{ stub: { status: 200 } }]
+";
+    let ended = verb(yaml, &["check"]);
+    assert_eq!(ended.code, Some(2));
+    for line in [
+        "9:16: `stale`",
+        "9:35: up is asked before",
+        "9:53: ",
+        "9:76: led",
+        "13:15: a fallback has no effect",
+    ] {
+        assert!(
+            ended.text().contains(&format!(":{line}")),
+            "{line} in {}",
+            ended.text()
+        );
+    }
+}
