@@ -175,7 +175,7 @@ fn all_workers_share_one_limit() {
             .map(|_| scope.spawn(|| proxy.get("/x").status))
             .collect();
         wait_for_queue(&proxy, 17.0);
-        assert_eq!(upstream.count(), 3);
+        assert_eq!(upstream.wait_for(3).len(), 3);
         gate.open();
         assert_eq!(joined(callers), [200; 20]);
     });
