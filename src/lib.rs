@@ -41,7 +41,7 @@
 //! | [`guard`] | creates of unknown outcome, in memory and in a state file | knows a request beyond its bytes |
 //! | [`live`] | state that outlives a reload, by name | knows a route table |
 //! | [`proxy`] | one request's journey; `refusal.rs` alone chooses a status of ours | sees two tables in one exchange |
-//! | [`server`] | sockets, threads, waits of clients, drain | knows what is done with a request |
+//! | [`server`] | sockets, threads, TLS, waits of clients, drain | knows what is done with a request |
 //! | [`reload`] | another table while requests run, or the old one, whole | half of either |
 //! | [`admin`] | the operator's listener | stands on a request's path |
 //! | [`cli`] | one file a verb | is imported |

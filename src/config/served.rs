@@ -13,7 +13,6 @@ pub const NOT_SERVED: &[(&str, &str)] = &[
     ("tracing", "traces"),
     ("webhooks", "checks of webhook signatures"),
     ("verify", "checks of webhook signatures"),
-    ("listen.*.tls", "TLS towards clients"),
     ("listen.*.proxy_protocol", "the PROXY protocol"),
     ("rate_limits.*.on_store_loss", "limits shared by replicas"),
     ("upstreams.*.protocol", "a choice of the HTTP version"),

@@ -11,6 +11,7 @@ use crate::policy::identity::Clients;
 use crate::policy::rate_limit::LimitSettings;
 use crate::policy::retry::RetrySettings;
 use crate::profile::Profile;
+use crate::routes::certificate::Certificate;
 use crate::routes::index::Matcher;
 use crate::routes::pattern::{Rewrite, Slot};
 use crate::stub::Stub;
@@ -81,6 +82,8 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// Its bounds.
     pub limits: ListenerLimits,
+    /// How it proves who it is, where it speaks TLS.
+    pub tls: Option<Certificate>,
 }
 
 /// How long a listener waits for its clients.

@@ -68,6 +68,7 @@ impl Acceptor {
             worker,
             listener,
             index: self.place.index,
+            tls: self.place.tls.clone(),
         };
         let open = Arc::clone(&self.open);
         open.fetch_add(1, Relaxed);

@@ -5,7 +5,8 @@
 use crate::proxy::body::{BodyError, ResponseBody};
 use crate::proxy::{Client, HangUp, Worker, handle, malformed};
 use crate::routes::plan::{Listener, ListenerLimits};
-use crate::server::io::ClientIo;
+use crate::server::io::{ClientIo, Transport};
+use crate::server::tls::Keeper;
 use crate::server::watch::{Busy, Order, Watch};
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response, StatusCode};
@@ -33,19 +34,33 @@ pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc
         worker,
         listener,
         index,
+        tls,
     } = place;
     let connections = &worker.table().live.metrics.connections;
     connections.fetch_add(1, Relaxed);
     let client = Client {
         address,
         listener: index,
-        tls: false,
+        tls: tls.is_some(),
         longest_target: listener.limits.target,
         body_idle: listener.timeouts.body_idle,
     };
     let live = Arc::clone(&worker.table().live);
-    let speak = speak(tcp, client, worker, listener.limits, Arc::clone(&watch));
-    obey(&watch, speak).await;
+    let limits = listener.limits;
+    let greeted = async {
+        let transport = match &tls {
+            None => Transport::Plain(tcp),
+            Some(keeper) => match Box::pin(keeper.greet(tcp)).await {
+                Ok(transport) => transport,
+                Err(error) => {
+                    tracing::debug!(%address, %error, "a TLS handshake failed");
+                    return;
+                }
+            },
+        };
+        speak(transport, client, worker, limits, Arc::clone(&watch)).await;
+    };
+    obey(&watch, greeted).await;
     watch.close();
     live.metrics.connections.fetch_sub(1, Relaxed);
 }
@@ -58,6 +73,8 @@ pub struct Place {
     pub listener: Arc<Listener>,
     /// Its number.
     pub index: u16,
+    /// Its certificate, where it speaks TLS.
+    pub tls: Option<Arc<Keeper>>,
 }
 
 /// Runs until done, or until the watch says that it is over.
@@ -78,17 +95,17 @@ async fn obey(watch: &Watch, work: impl Future<Output = ()>) {
 }
 
 async fn speak(
-    tcp: TcpStream,
+    transport: Transport,
     client: Client,
     worker: Arc<Worker>,
     limits: ListenerLimits,
     watch: Arc<Watch>,
 ) {
-    let mut tcp = tcp;
-    let Ok((ahead, is_h2)) = first_bytes(&mut tcp, &watch).await else {
+    let mut transport = transport;
+    let Ok((ahead, is_h2)) = first_bytes(&mut transport, &watch).await else {
         return;
     };
-    let io = TokioIo::new(ClientIo::new(tcp, ahead, Arc::clone(&watch)));
+    let io = TokioIo::new(ClientIo::new(transport, ahead, Arc::clone(&watch)));
     let (busy, recorder) = (Arc::clone(&watch), Arc::clone(&worker));
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, busy) = (Arc::clone(&worker), busy.begin());
@@ -115,10 +132,10 @@ async fn answer(
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge.
-async fn first_bytes(tcp: &mut TcpStream, watch: &Watch) -> io::Result<(Bytes, bool)> {
+async fn first_bytes(transport: &mut Transport, watch: &Watch) -> io::Result<(Bytes, bool)> {
     let mut ahead = BytesMut::with_capacity(4096);
     loop {
-        if tcp.read_buf(&mut ahead).await? == 0 {
+        if transport.read_buf(&mut ahead).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         watch.read();

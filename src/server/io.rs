@@ -15,15 +15,46 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
+use tokio_rustls::server::TlsStream;
 
 /// After our last word, what a client still sends is dropped up to this many bytes.
 const LINGER_BYTES: usize = 256 * 1024;
 /// And for at most this long.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 
+/// Plain TCP, or TLS over it.
+pub enum Transport {
+    /// No TLS.
+    Plain(TcpStream),
+    /// TLS by rustls.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    fn tcp(&mut self) -> &mut TcpStream {
+        match self {
+            Transport::Plain(tcp) => tcp,
+            Transport::Tls(tls) => tls.get_mut().0,
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
+        }
+    }
+}
+
 /// A watched socket.
 pub struct ClientIo {
-    tcp: TcpStream,
+    transport: Transport,
     ahead: Bytes,
     watch: Arc<Watch>,
     linger: Option<Linger>,
@@ -36,9 +67,9 @@ struct Linger {
 
 impl ClientIo {
     /// `ahead` is what was read to find out which protocol is spoken.
-    pub fn new(tcp: TcpStream, ahead: Bytes, watch: Arc<Watch>) -> Self {
+    pub fn new(transport: Transport, ahead: Bytes, watch: Arc<Watch>) -> Self {
         ClientIo {
-            tcp,
+            transport,
             ahead,
             watch,
             linger: None,
@@ -59,7 +90,7 @@ impl AsyncRead for ClientIo {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.tcp).poll_read(cx, buf);
+        let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.watch.read();
         }
@@ -73,7 +104,10 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        let polled = match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+        };
         self.watch.wrote(polled.is_pending());
         polled
     }
@@ -83,23 +117,35 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        let polled = match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write_vectored(cx, bufs),
+        };
         self.watch.wrote(polled.is_pending());
         polled
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        match &self.transport {
+            Transport::Plain(tcp) => tcp.is_write_vectored(),
+            Transport::Tls(tls) => tls.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let io = self.as_mut().get_mut();
         if io.linger.is_none() {
-            ready!(Pin::new(&mut io.tcp).poll_shutdown(cx))?;
+            ready!(match &mut io.transport {
+                Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+                Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+            })?;
         }
         let linger = io.linger.get_or_insert_with(|| Linger {
             left: LINGER_BYTES,
@@ -108,7 +154,7 @@ impl AsyncWrite for ClientIo {
         let mut dropped = [0u8; 1024];
         while linger.left > 0 && linger.until.as_mut().poll(cx).is_pending() {
             let mut buf = ReadBuf::new(&mut dropped);
-            ready!(Pin::new(&mut io.tcp).poll_read(cx, &mut buf))?;
+            ready!(Pin::new(io.transport.tcp()).poll_read(cx, &mut buf))?;
             match buf.filled().len() {
                 0 => break,
                 n => linger.left = linger.left.saturating_sub(n),

@@ -8,6 +8,7 @@ pub mod accept;
 pub mod connection;
 pub mod io;
 pub mod listen;
+pub mod tls;
 pub mod watch;
 
 use crate::clock::{self, Duration};
@@ -15,6 +16,7 @@ use crate::proxy::{Phase, Stopping, Worker};
 use crate::routes::plan::{Drain, Listener};
 use crate::server::accept::Acceptor;
 use crate::server::connection::Place;
+use crate::server::tls::Keeper;
 use crate::server::watch::{Order, Sweeper};
 use std::io as stdio;
 use std::net::{SocketAddr, TcpListener};
@@ -30,15 +32,22 @@ pub struct Bound {
     listener: Arc<Listener>,
     sockets: Vec<TcpListener>,
     open: Arc<AtomicUsize>,
+    tls: Option<Arc<Keeper>>,
 }
 
 impl Bound {
     /// Binds a listener for so many workers.
     ///
     /// # Errors
-    /// The address is taken, or not ours.
+    /// The address is taken, or not ours; or the certificate has changed and cannot be used.
     pub fn new(listener: &Listener, workers: usize) -> stdio::Result<Bound> {
         let sockets = listen::bind(listener.address, workers)?;
+        let tls = listener
+            .tls
+            .as_ref()
+            .map(Keeper::new)
+            .transpose()?
+            .map(Arc::new);
         let mut listener = listener.clone();
         if let Some(socket) = sockets.first() {
             listener.address = socket.local_addr()?;
@@ -47,6 +56,7 @@ impl Bound {
             listener: Arc::new(listener),
             sockets,
             open: Arc::default(),
+            tls,
         })
     }
 
@@ -151,6 +161,7 @@ struct Entrance {
     listener: Arc<Listener>,
     index: u16,
     open: Arc<AtomicUsize>,
+    tls: Option<Arc<Keeper>>,
 }
 
 /// One socket of each listener.
@@ -164,6 +175,7 @@ fn entrances(bound: &mut [Bound]) -> Vec<Entrance> {
                 listener,
                 index,
                 open,
+                tls: bound.tls.clone(),
             });
         }
     }
@@ -180,7 +192,10 @@ struct Thread {
 impl Thread {
     async fn run(self) {
         let tick = watch::interval(self.entrances.iter().map(|e| e.listener.timeouts));
+        let mut keepers = Vec::new();
         for entrance in self.entrances {
+            let name = entrance.listener.name.clone();
+            keepers.extend(entrance.tls.clone().map(|keeper| (keeper, name)));
             let Ok(socket) = tokio::net::TcpListener::from_std(entrance.socket) else {
                 tracing::error!(listener = entrance.listener.name, "cannot listen");
                 continue;
@@ -190,6 +205,7 @@ impl Thread {
                 worker,
                 listener: entrance.listener,
                 index: entrance.index,
+                tls: entrance.tls,
             };
             let (sweeper, until) = (Arc::clone(&self.sweeper), self.until.clone());
             tokio::spawn(
@@ -211,6 +227,9 @@ impl Thread {
             if now - pools >= Duration::from_secs(1) {
                 pools = now;
                 self.worker.table().sweep(self.worker.id, UPSTREAM_IDLE);
+                for (keeper, listener) in keepers.iter().filter(|_| self.worker.id == 0) {
+                    keeper.look(listener);
+                }
             }
         }
     }

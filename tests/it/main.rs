@@ -37,4 +37,5 @@ mod shipped;
 mod stub;
 mod support;
 mod timeouts;
+mod tls_listener;
 mod vocabulary;

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::clock::Duration;
 use crate::config::At;
-use crate::config::schema::{self, Listen, ListenLimits, ListenTimeouts};
-use crate::config::units::{Count, Dur, Size};
+use crate::config::schema::{self, Listen, ListenLimits, ListenTimeouts, ListenTls};
+use crate::config::units::{Count, Dur, Size, Text};
+use crate::routes::certificate::{Certificate, Unusable};
 use crate::routes::plan::{Admin, Drain, Listener, ListenerLimits, ListenerTimeouts, Process};
 
 use super::breakers::positive;
@@ -106,7 +107,48 @@ fn listener(notes: &mut Notes<'_>, at: &At, listen: &Listen, first: bool) -> Lis
             .map_or(DEFAULT_LISTEN, |address| address.get()),
         timeouts: timeouts(notes, &at.key("timeouts"), &listen.timeouts),
         limits: limits(notes, &at.key("limits"), &listen.limits),
+        tls: listen
+            .tls
+            .as_ref()
+            .and_then(|written| certificate(notes, &at.key("tls"), written)),
     }
+}
+
+/// The files of a listener that speaks TLS, each of which can be used now.
+fn certificate(notes: &mut Notes<'_>, at: &At, written: &ListenTls) -> Option<Certificate> {
+    let mut named = |key: &str, file: &Option<Text>| {
+        if file.is_none() {
+            let what = format!("`tls` has no {key}");
+            notes.absent(at, key, what, "it needs `certificate_file` and `key_file`");
+        }
+        file.as_ref().map(|file| notes.path(file))
+    };
+    let chain = named("certificate_file", &written.certificate_file);
+    let key = named("key_file", &written.key_file);
+    let client_ca = written.client_ca_file.as_ref().map(|file| notes.path(file));
+    let certificate = Certificate {
+        chain: chain?,
+        key: key?,
+        client_ca,
+    };
+    if let Err(unusable) = certificate.read() {
+        let key = match unusable {
+            Unusable::Chain(_) => "certificate_file",
+            Unusable::Key(_) => "key_file",
+            Unusable::ClientCa(_) => "client_ca_file",
+        };
+        let at = at.key(key);
+        let what = format!(
+            "the file {} cannot be used: {unusable}",
+            notes.source().shown(&at)
+        );
+        notes.problem(
+            &at,
+            what,
+            "paths are relative to the directory of this file",
+        );
+    }
+    Some(certificate)
 }
 
 fn timeouts(notes: &mut Notes<'_>, at: &At, written: &ListenTimeouts) -> ListenerTimeouts {

@@ -1,0 +1,70 @@
+//! TLS towards clients: the handshake, and certificates that change while connections run.
+//!
+//! A new pair serves the connections that begin after it; one that cannot be used leaves the old one
+//! in place, says so once, and is counted. The handshake runs in the connection's own task, under the
+//! wait for its first byte.
+
+use crate::routes::certificate::{Certificate, Version};
+use crate::server::io::Transport;
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+/// The certificate of one listener, for all workers.
+pub struct Keeper {
+    files: Certificate,
+    current: ArcSwap<ServerConfig>,
+    seen: Mutex<Version>,
+}
+
+impl Keeper {
+    /// With what the files hold now.
+    ///
+    /// # Errors
+    /// A file that changed since the configuration was checked, and cannot be used.
+    pub fn new(files: &Certificate) -> io::Result<Self> {
+        let seen = files.version();
+        let config = files
+            .read()
+            .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why.to_string()))?;
+        Ok(Keeper {
+            files: files.clone(),
+            current: ArcSwap::new(config),
+            seen: Mutex::new(seen),
+        })
+    }
+
+    /// Reads the files again if they have changed.
+    pub fn look(&self, listener: &str) {
+        let now = self.files.version();
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if *seen == now {
+                return;
+            }
+            *seen = now;
+        }
+        match self.files.read() {
+            Ok(config) => {
+                self.current.store(config);
+                tracing::info!(listener, "the certificate was read again");
+            }
+            Err(why) => {
+                tracing::error!(listener, error = %why, "the certificate changed and cannot be used: the old one stays");
+            }
+        }
+    }
+
+    /// Makes a client prove what it must, and proves who we are.
+    ///
+    /// # Errors
+    /// The handshake failed; the client was told why as far as TLS can say it.
+    pub async fn greet(&self, tcp: TcpStream) -> io::Result<Transport> {
+        let acceptor = TlsAcceptor::from(self.current.load_full());
+        let stream = acceptor.accept(tcp).await?;
+        Ok(Transport::Tls(Box::new(stream)))
+    }
+}

@@ -1,0 +1,224 @@
+//! TLS towards clients: who we are is proven, who they are is asked where the file says so, and a certificate that
+//! changes serves the next connection, unless it cannot be used.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::support::proxy::File;
+use crate::support::verbs::verb_in;
+use crate::support::*;
+
+/// An authority, and what it signs.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        Self { issuer, pem }
+    }
+
+    /// A certificate for `localhost` and its key, in PEM form.
+    fn sign(&self) -> (String, String) {
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+/// A proxy that speaks TLS with a certificate of `authority`; `keys` go into its listener.
+fn serving(upstream: &Upstream, authority: &Authority, keys: &str) -> Proxy {
+    let listener = "listen: [{ name: app, address: \"@LISTEN@\"";
+    let tls = "tls: { certificate_file: cert.pem, key_file: key.pem";
+    let yaml = format!(
+        "{listener}, {tls}{keys} }}]\n{}",
+        upstream_with(&upstream.url(), "forwarded: true")
+    );
+    let file = File::write(&yaml);
+    let (certificate, key) = authority.sign();
+    file.beside("cert.pem", &certificate);
+    file.beside("key.pem", &key);
+    file.beside("clients.pem", &authority.pem);
+    Proxy::on(file, &[])
+}
+
+const NO_MORE: &str = " }";
+const CLIENTS_TOO: &str = ", client_ca_file: clients.pem }";
+
+/// What a client trusts, shows, and speaks.
+fn config(authority: &Authority, shown: Option<(String, String)>, alpn: &[&[u8]]) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    let pem = authority.pem.as_bytes();
+    roots
+        .add(CertificateDer::from_pem_slice(pem).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match shown {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => builder
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+            )
+            .unwrap(),
+    };
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    config
+}
+
+/// One GET over a connection of its own. `None`: there was none to be had.
+fn ask(address: SocketAddr, config: ClientConfig) -> Option<String> {
+    let name = ServerName::try_from("localhost").unwrap();
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut tls = StreamOwned::new(connection, socket);
+    let request = b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    tls.write_all(request).ok()?;
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).ok()?;
+    (!answer.is_empty()).then_some(answer)
+}
+
+#[test]
+fn a_client_is_served_over_tls_and_the_upstream_learns_of_it() {
+    let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
+    let proxy = serving(&upstream, &authority, NO_MORE);
+    let answer = ask(proxy.address(), config(&authority, None, &[b"http/1.1"])).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"),
+        "{answer}"
+    );
+    let asked = upstream.only_request();
+    assert_eq!(asked.header("x-forwarded-proto"), Some("https"));
+}
+
+#[test]
+fn http_2_is_chosen_by_alpn() {
+    let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
+    let proxy = serving(&upstream, &authority, NO_MORE);
+    let config = config(&authority, None, &[b"h2", b"http/1.1"]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let status = runtime.block_on(async {
+        let tcp = tokio::net::TcpStream::connect(proxy.address())
+            .await
+            .unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let tls = connector.connect(name, tcp).await.unwrap();
+        assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (sender, connection) = h2::client::handshake(tls).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let request = http::Request::get("https://localhost/x").body(()).unwrap();
+        let mut sender = sender.ready().await.unwrap();
+        let (answer, _) = sender.send_request(request, true).unwrap();
+        let status = answer.await.unwrap().status();
+        driver.abort();
+        status
+    });
+    assert_eq!(status, 200);
+}
+
+#[test]
+fn plain_text_gets_no_answer_on_a_tls_listener() {
+    let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
+    let proxy = serving(&upstream, &authority, NO_MORE);
+    let mut client = proxy.connect();
+    client.write("GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let (bytes, _) = client.drain();
+    assert!(!bytes.starts_with(b"HTTP"), "{bytes:?}");
+    assert_eq!(upstream.count(), 0);
+}
+
+#[test]
+fn a_client_that_cannot_show_the_certificate_asked_for_is_not_served() {
+    let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
+    let proxy = serving(&upstream, &authority, CLIENTS_TOO);
+    let stranger = Authority::new();
+    assert_eq!(ask(proxy.address(), config(&authority, None, &[])), None);
+    let wrong = config(&authority, Some(stranger.sign()), &[]);
+    assert_eq!(ask(proxy.address(), wrong), None);
+    assert_eq!(upstream.count(), 0);
+    let right = config(&authority, Some(authority.sign()), &[]);
+    assert!(ask(proxy.address(), right).is_some());
+}
+
+#[test]
+fn a_silent_client_is_cut_before_and_within_the_handshake() {
+    let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
+    let waits = format!("{NO_MORE}, timeouts: {{ first_byte: 300ms }}");
+    let proxy = serving(&upstream, &authority, &waits);
+    for begun in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
+        let mut client = proxy.connect();
+        client.write(begun);
+        assert!(client.closed(), "after {begun:?}");
+    }
+}
+
+#[test]
+fn a_new_pair_serves_the_next_connection_and_a_bad_one_none() {
+    let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
+    let proxy = serving(&upstream, &authority, NO_MORE);
+    let directory = proxy.config().parent().unwrap().to_owned();
+    let next = Authority::new();
+    let (certificate, key) = next.sign();
+    std::fs::write(directory.join("key.pem"), "this is no key").unwrap();
+    until("the bad pair to be noticed", || {
+        proxy.stderr().contains("cannot be used: the old one stays")
+    });
+    assert!(ask(proxy.address(), config(&authority, None, &[])).is_some());
+    std::fs::write(directory.join("key.pem"), key).unwrap();
+    std::fs::write(directory.join("cert.pem"), certificate).unwrap();
+    until("the new pair to be served", || {
+        ask(proxy.address(), config(&next, None, &[])).is_some()
+    });
+    assert_eq!(ask(proxy.address(), config(&authority, None, &[])), None);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_problems_with_their_place() {
+    let authority = Authority::new();
+    let ((certificate, _), (_, other_key)) = (authority.sign(), authority.sign());
+    let file = File::write(
+        "
+listen:
+  - { name: a, address: \"127.0.0.1:1\", tls: { certificate_file: none.pem, key_file: key.pem } }
+  - { name: b, address: \"127.0.0.1:2\", tls: { certificate_file: cert.pem, key_file: key.pem } }
+  - { name: c, address: \"127.0.0.1:3\", tls: { certificate_file: cert.pem } }
+  - { name: app, address: \"@LISTEN@\" }
+routes:
+  - { name: all, match: { path: / }, stub: { status: 200 } }
+",
+    );
+    file.beside("cert.pem", &certificate);
+    file.beside("key.pem", &other_key);
+    let ended = verb_in(&file.path, &["check"], &[]);
+    assert_eq!(ended.code, Some(2), "{}", ended.text());
+    for place in [":3:65: ", ":4:85: ", ":5:45: "] {
+        assert!(ended.text().contains(place), "{place} in {}", ended.text());
+    }
+}
+
+/// How long a socket is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
