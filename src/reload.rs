@@ -3,6 +3,8 @@
 //! A file with a problem changes nothing at all. What is bound at start (addresses, threads) cannot
 //! be changed by a reload, and the report says so.
 
+pub mod watch;
+
 use crate::clock;
 use crate::config::Problems;
 use crate::live::Live;
@@ -11,7 +13,8 @@ use crate::routes::plan::{Plan, Process};
 use crate::routes::table::Table;
 use arc_swap::ArcSwap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use watch::{Content, Watch};
 
 /// The means to replace the running table.
 pub struct Reloader {
@@ -21,6 +24,9 @@ pub struct Reloader {
     workers: usize,
     bound: Process,
     last_error: Mutex<Option<String>>,
+    /// What the file held when it was last loaded, well or not.
+    loaded: Mutex<Content>,
+    watch: Mutex<Watch>,
 }
 
 /// What a reload did.
@@ -44,6 +50,7 @@ impl Reloader {
         count(&live, "success", 0);
         count(&live, "failure", 0);
         loaded_now(&live);
+        let loaded = Mutex::new(watch::content(&path));
         Reloader {
             path,
             tables,
@@ -51,15 +58,21 @@ impl Reloader {
             workers,
             bound,
             last_error: Mutex::default(),
+            loaded,
+            watch: Mutex::default(),
         }
     }
 
     /// Why the last reload failed, if it did.
     pub fn last_error(&self) -> Option<String> {
-        self.last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.last_error).clone()
+    }
+
+    /// Whether the file has changed by itself; to be asked twice a second or so, and not while it is
+    /// being loaded.
+    pub fn has_changed(&self) -> bool {
+        let loaded = lock(&self.loaded).clone();
+        lock(&self.watch).look(&self.path, &loaded)
     }
 
     /// Replaces the table by what the file says now.
@@ -67,6 +80,7 @@ impl Reloader {
     /// # Errors
     /// Every problem of the file; the old table goes on.
     pub fn reload(&self) -> Result<Report, String> {
+        *lock(&self.loaded) = watch::content(&self.path);
         let result = self.try_reload();
         let (word, what) = match &result {
             Ok(report) => ("success", format!("configuration {} loaded", report.hash)),
@@ -85,10 +99,7 @@ impl Reloader {
                 tracing::error!(%problems, "configuration not reloaded; the old one goes on")
             }
         }
-        *self
-            .last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = result.as_ref().err().cloned();
+        *lock(&self.last_error) = result.as_ref().err().cloned();
         let file = self.path.display().to_string();
         self.live
             .events
@@ -126,6 +137,10 @@ impl Reloader {
         }
         changed
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn count(live: &Live, result: &str, n: u64) {

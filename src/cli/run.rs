@@ -221,6 +221,10 @@ impl Running {
                 }
                 _ = tick.tick() => {
                     self.live.tick();
+                    if ticks.is_multiple_of(2) && self.reloader.has_changed() {
+                        let reloader = Arc::clone(&self.reloader);
+                        tokio::task::spawn_blocking(move || reloader.reload().is_ok()).await.ok();
+                    }
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(4) {
                         self.live.metrics.upkeep();

@@ -1,5 +1,6 @@
 //! A new file takes the place of the old one whole, or not at all; what the policies have learnt stays.
 
+use crate::support::proxy::File;
 use crate::support::*;
 
 fn file(upstream: &Upstream, path: &str, threshold: usize) -> String {
@@ -178,4 +179,65 @@ fn the_admin_listener_reloads_for_its_own_page_alone() {
     let before = reloads(&proxy, "success");
     assert_eq!(ask(json()) / 100, 2);
     until("the reload", || reloads(&proxy, "success") > before);
+}
+
+/// The file as a mounted volume has it: a link to a link to a directory of which the next one takes the place.
+#[test]
+fn a_saved_a_renamed_and_a_swapped_file_are_loaded_by_themselves() {
+    let upstream = Upstream::answering("");
+    let written = File::write(&file(&upstream, "/one", 3));
+    let text = std::fs::read_to_string(&written.path).unwrap();
+    let volume = written.path.parent().unwrap().to_owned();
+    let says = |path: &str| text.replace("/one", path);
+    let proxy = Proxy::on(written, &[]);
+    let comes = |path: &str| {
+        until(&format!("{path} to be a route"), || {
+            proxy.get(path).status == 200
+        });
+    };
+    std::fs::write(volume.join("proxy.yaml"), says("/saved")).unwrap();
+    comes("/saved");
+    std::fs::write(volume.join("proxy.yaml~"), says("/renamed")).unwrap();
+    std::fs::rename(volume.join("proxy.yaml~"), volume.join("proxy.yaml")).unwrap();
+    comes("/renamed");
+    for name in ["first", "second"] {
+        std::fs::create_dir(volume.join(name)).unwrap();
+        std::fs::write(
+            volume.join(name).join("proxy.yaml"),
+            says(&format!("/{name}")),
+        )
+        .unwrap();
+        std::os::unix::fs::symlink(name, volume.join("..next")).unwrap();
+        std::fs::rename(volume.join("..next"), volume.join("..data")).unwrap();
+        if name == "first" {
+            std::os::unix::fs::symlink("..data/proxy.yaml", volume.join("link")).unwrap();
+            std::fs::rename(volume.join("link"), volume.join("proxy.yaml")).unwrap();
+        }
+        comes(&format!("/{name}"));
+    }
+    assert_eq!(reloads(&proxy, "failure"), 0.0);
+}
+
+#[test]
+fn a_bad_file_that_comes_by_itself_changes_nothing_and_is_told_once() {
+    let upstream = Upstream::answering("");
+    let proxy = Proxy::start(file(&upstream, "/one", 3));
+    let text = std::fs::read_to_string(proxy.config()).unwrap();
+    std::fs::write(proxy.config(), &text).unwrap();
+    std::fs::write(proxy.config(), "routes: [").unwrap();
+    until("the bad file to be seen", || {
+        reloads(&proxy, "failure") > 0.0
+    });
+    assert_eq!(proxy.get("/one").status, 200);
+    std::fs::remove_file(proxy.config()).unwrap();
+    until("the missing file to be seen", || {
+        reloads(&proxy, "failure") > 1.0
+    });
+    assert_eq!(proxy.get("/one").status, 200);
+    std::fs::write(proxy.config(), text.replace("/one", "/two")).unwrap();
+    until("the good file", || proxy.get("/two").status == 200);
+    assert_eq!(
+        (reloads(&proxy, "failure"), reloads(&proxy, "success")),
+        (2.0, 1.0)
+    );
 }
