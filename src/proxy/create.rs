@@ -43,8 +43,6 @@ pub struct Job {
     pub body: Bytes,
     /// What the client knows of an earlier one.
     pub confirmed: Option<HeaderValue>,
-    /// The rung of the route's ladder that it goes to, in place of the route's upstream.
-    pub rung: Option<usize>,
 }
 
 /// A create's answer or refusal. A client that leaves ends this, and not the attempt.
@@ -65,7 +63,7 @@ pub async fn answer(
         (Some(exchange), Ok(made)) => Ok(forwarded(exchange, made.answered, made.pending)),
         (Some(exchange), Err(refusal)) => match rescue {
             Some(rescue) if fallback::follows(&exchange, &refusal, true) => {
-                Box::pin(fallback::create(exchange, &rescue, refusal)).await
+                Ok(Box::pin(fallback::create(exchange, &rescue, refusal)).await)
             }
             _ => Ok(refused(exchange, &refusal, false)),
         },
@@ -158,7 +156,7 @@ impl Pending {
 
 /// Guards and sends a create. Cancelling this leaves the attempt under way. A create that the guard
 /// refuses leaves its key to the next.
-pub async fn run(
+async fn run(
     mut exchange: Box<Exchange>,
     job: Job,
     mut owner: Option<Owner>,
@@ -275,11 +273,7 @@ fn settle(ticket: Ticket, owner: Option<Owner>, outcome: Outcome) {
 async fn send(exchange: &mut Exchange, job: Job) -> Result<(Answered, Outcome), Refusal> {
     let table = Arc::clone(&exchange.table);
     let index = exchange.route;
-    let way = match job.rung {
-        None => Way::find(&table, index),
-        Some(place) => Way::rung(&table, index, place),
-    };
-    let Some(way) = way else {
+    let Some(way) = Way::find(&table, index) else {
         return Err(Refusal::new(
             Reason::Internal,
             "the route has lost its upstream",

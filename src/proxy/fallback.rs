@@ -1,7 +1,7 @@
 //! The ladder: who answers when the circuit is open or the attempts are spent.
 //!
 //! Climbed only where it is certain that nothing happened, or where doing it again is the same as
-//! once: never for a create whose outcome is unknown. A rung has no ladder of its own, so that there
+//! once: a create gets a canned answer at most, and only if it was never made. A rung has no ladder of its own, so that there
 //! is no way around in a circle. Called by `serve` and, for creates, by `create`.
 
 use crate::policy::outcome::Outcome;
@@ -9,19 +9,18 @@ use crate::policy::retry::Safety;
 use crate::profile::{Created, Reading};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::canned::{self, Canned};
-use crate::proxy::create::{self, Job};
 use crate::proxy::entry::Entry;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::{self, Answered, Prepared, Way};
 use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
-use crate::proxy::{Answer, HangUp, Stop, forwarded, local, refused};
+use crate::proxy::{Answer, Stop, local, refused};
 use crate::routes::pattern::Params;
 use crate::routes::plan::Rung;
 use crate::telemetry::metrics::Source;
 use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
+use http::{Response, header};
 use std::sync::Arc;
 
 /// What is needed to ask somebody else: the request as it came.
@@ -110,7 +109,7 @@ pub(super) async fn or_climb(
         Err(refusal) => follows(exchange, refusal, creates).then(|| refusal.clone()),
     };
     if let Some(why) = why
-        && let Some(rescued) = climb(exchange, rescue, &why).await
+        && let Some(rescued) = climb(exchange, rescue, &why, creates).await
     {
         return Ok(match rescued {
             Rescued::Canned(canned) => Answer::Canned(canned),
@@ -121,50 +120,37 @@ pub(super) async fn or_climb(
     Ok(Answer::Upstream(went?.0))
 }
 
-/// Somebody else makes it, guarded as it was before, since it is certain that nobody has.
-pub async fn create(
+/// The answer of a create that is certain not to have happened: a canned one, or the refusal.
+pub(super) async fn create(
     mut exchange: Box<Exchange>,
     rescue: &Rescue,
-    mut why: Refusal,
-) -> Result<Response<ResponseBody>, HangUp> {
-    let table = Arc::clone(&exchange.table);
-    let rungs = exchange.route().and_then(|r| table.route_plan(r));
-    let rungs = rungs.map_or(&[][..], |route| &route.fallback);
-    for (place, rung) in rungs.iter().enumerate() {
-        if let Some(canned) = canned(&mut exchange, rescue, rung).await {
-            mark(&mut exchange, &why, (place, rung));
-            let head = (canned.status, canned.fields);
-            return Ok(local(exchange, head, canned.body, false));
+    why: Refusal,
+) -> Response<ResponseBody> {
+    match climb(&mut exchange, rescue, &why, true).await {
+        Some(Rescued::Canned(canned)) => {
+            local(exchange, (canned.status, canned.fields), canned.body, false)
         }
-        let Some(job) = job(&exchange, rescue, place) else {
-            continue;
-        };
-        match create::run(exchange, job, None).await {
-            (Some(mut back), Ok(made)) => {
-                mark(&mut back, &why, (place, rung));
-                return Ok(forwarded(back, made.answered, made.pending));
-            }
-            (Some(back), Err(refusal)) => {
-                exchange = back;
-                why = refusal;
-                if !follows(&exchange, &why, true) {
-                    break;
-                }
-            }
-            (None, _) => return Err(HangUp),
-        }
+        _ => refused(exchange, &why, false),
     }
-    Ok(refused(exchange, &why, false))
 }
 
-/// Tries the rungs in their order. `None`: none of them answered.
-async fn climb(exchange: &mut Exchange, rescue: &Rescue, why: &Refusal) -> Option<Rescued> {
+/// Tries the rungs in their order. `None`: none of them answered. Another upstream is asked only for
+/// what may be sent twice: whatever creates something could be made there, and here again later.
+async fn climb(
+    exchange: &mut Exchange,
+    rescue: &Rescue,
+    why: &Refusal,
+    creates: bool,
+) -> Option<Rescued> {
     let table = Arc::clone(&exchange.table);
     let route = exchange.route().and_then(|r| table.route_plan(r))?;
     for (place, rung) in route.fallback.iter().enumerate() {
         let answered = match rung {
             Rung::Stub(_) => canned(exchange, rescue, rung).await.map(Rescued::Canned),
-            Rung::Upstream { .. } => ask(exchange, rescue, place).await,
+            Rung::Upstream { .. } if repeatable(exchange, creates) => {
+                ask(exchange, rescue, place).await
+            }
+            Rung::Upstream { .. } => None,
         };
         if let Some(answered) = answered {
             mark(exchange, why, (place, rung));
@@ -182,38 +168,36 @@ async fn canned(exchange: &mut Exchange, rescue: &Rescue, rung: &Rung) -> Option
     let scenario = Arc::clone(&exchange.route()?.ladder);
     let head = (rescue.entry.host(), &rescue.head.headers);
     let mut body = None;
-    canned::answer(exchange, stub, &scenario, &rescue.params, head, &mut body)
-        .await
-        .ok()
+    let table = Arc::clone(&exchange.table);
+    let plan = exchange.route().and_then(|r| table.route_plan(r))?;
+    let deadline = exchange.arrived + plan.timeouts.total;
+    let answer = canned::answer(exchange, stub, &scenario, &rescue.params, head, &mut body);
+    let answered = tokio::time::timeout_at(deadline.into(), answer).await;
+    answered.ok()?.ok()
 }
 
-/// The create as that rung's upstream gets it, if there is one.
-fn job(exchange: &Exchange, rescue: &Rescue, place: usize) -> Option<Job> {
-    let way = Way::rung(&exchange.table, exchange.route, place)?;
-    let (prepared, body) = prepared(exchange, &way, rescue)?;
-    Some(Job {
-        prepared,
-        body,
-        confirmed: None,
-        rung: Some(place),
-    })
-}
-
-/// The request as another upstream gets it. `None`: its body is gone, or it makes no request there.
+/// The request as another upstream gets it. `None`: its body is gone, it makes no request there, or
+/// would create something there. A vendor's credential does not go to another vendor.
 fn prepared(exchange: &Exchange, way: &Way<'_>, rescue: &Rescue) -> Option<(Prepared, Bytes)> {
     let body = rescue.body.clone()?;
-    let head = rescue.head.clone();
+    let mut head = rescue.head.clone();
+    let own = exchange.route()?.upstream.as_ref()?;
+    let own = exchange.table.upstream_plan(own)?;
+    if own.profile != way.upstream_plan.profile {
+        head.headers.remove(header::AUTHORIZATION);
+        head.headers.remove(header::COOKIE);
+    }
     let made = forward::prepare(exchange, way, &rescue.entry, &rescue.params, head);
-    made.ok().map(|prepared| (prepared, body))
+    let made = made.ok().filter(|prepared| !prepared.creates);
+    made.map(|prepared| (prepared, body))
 }
 
 async fn ask(exchange: &mut Exchange, rescue: &Rescue, place: usize) -> Option<Rescued> {
     let table = Arc::clone(&exchange.table);
     let way = Way::rung(&table, exchange.route, place)?;
     let (prepared, body) = prepared(exchange, &way, rescue)?;
-    let creates = prepared.creates;
     let asked = forward::travel(exchange, &way, prepared, Load::Whole(body)).await;
     let (answered, read) = asked.ok()?;
-    let failed = follows_answer(exchange, &answered, &read, creates).is_some();
+    let failed = follows_answer(exchange, &answered, &read, false).is_some();
     (!failed).then(|| Rescued::Upstream(Box::new(answered)))
 }

@@ -229,7 +229,6 @@ pub(super) async fn dispatch(
                         prepared,
                         body,
                         confirmed,
-                        rung: None,
                     };
                     return Ok(Answer::Create(Box::new(job), rescue));
                 }

@@ -123,33 +123,74 @@ fn a_create_of_unknown_outcome_climbs_no_ladder() {
     }
 }
 
-#[test]
-fn a_create_that_was_never_sent_goes_to_the_next_upstream_and_is_guarded_there() {
-    let spare = Upstream::script([close(), reply(201)]);
-    let proxy = Proxy::start(format!(
+/// A route over an address that refuses connections, with `spare` and then a stub on its ladder.
+fn refusing(keys: &str, spare: &Upstream) -> Proxy {
+    Proxy::start(format!(
         "
 upstreams:
-  up: {{ url: \"http://{}\", profile: twilio }}
-  spare: {{ url: \"{}\", profile: twilio }}
+  up: {{ url: \"http://{}\", {keys} }}
+  spare: {{ url: \"{}\" }}
 routes:
   - name: all
     match: {{ path: \"/{{*rest}}\" }}
     upstream: up
+    timeouts: {{ total: 2s }}
     fallback: [{{ upstream: spare }}, {{ stub: {{ status: 203 }} }}]
 ",
         refusing_address(),
         spare.url()
-    ));
-    let first = proxy.send(&call());
-    assert_eq!(
-        first.status,
-        502,
-        "unknown there: no further rung: {}",
-        first.text()
-    );
-    let second = proxy.send(&call());
-    assert_eq!(second.status, 409, "{}", second.text());
+    ))
+}
+
+#[test]
+fn a_create_that_was_never_sent_gets_a_canned_answer_and_is_made_nowhere_else() {
+    for keys in [
+        "profile: twilio",
+        "profile: twilio, duplicate_window: 0s",
+        "profile: generic",
+    ] {
+        let spare = Upstream::script([reply(201)]);
+        let proxy = refusing(keys, &spare);
+        for _ in 0..2 {
+            let answer = proxy.send(&call().header("Idempotency-Key", "k1"));
+            assert_eq!(answer.status, 203, "{keys}: {}", answer.text());
+        }
+        assert_eq!(spare.count(), 0, "{keys}");
+    }
+}
+
+#[test]
+fn what_creates_something_at_the_other_upstream_is_not_sent_there() {
+    let spare = Upstream::script([reply(200)]);
+    let yaml = "profile: generic";
+    let proxy = refusing(yaml, &spare);
+    assert_eq!(proxy.send(&request("DELETE", "/x")).status, 200);
+    assert_eq!(proxy.send(&post("/x", "a")).status, 203);
     assert_eq!(spare.count(), 1);
+}
+
+#[test]
+fn a_vendors_credential_does_not_go_to_another_vendor() {
+    for (keys, sent) in [("profile: generic", true), ("profile: vapi", false)] {
+        let spare = Upstream::script([reply(200)]);
+        let proxy = refusing(keys, &spare);
+        let read = get("/x")
+            .header("Authorization", "Bearer secret")
+            .header("X-Own", "kept");
+        assert_eq!(proxy.send(&read).status, 200);
+        let asked = spare.only_request();
+        assert_eq!(asked.header("authorization").is_some(), sent, "{keys}");
+        assert_eq!(asked.header("x-own"), Some("kept"));
+    }
+}
+
+#[test]
+fn a_canned_answer_that_hangs_does_not_outlast_the_deadline() {
+    let (up, spare) = (Upstream::script([close()]), Upstream::script([]));
+    let keys = "timeouts: { total: 500ms }";
+    let proxy = ladder(&up, &spare, keys, "[{ stub: { fault: hang } }]");
+    let answer = proxy.get("/x");
+    assert_eq!(answer.status, 502, "{}", answer.text());
 }
 
 #[test]

@@ -131,7 +131,7 @@ impl Steps<'_> {
         let idempotent = Safety::of(&self.asked.method) != Safety::Neither;
         let when = match idempotent && !self.creates(upstream) {
             true => "when the circuit is open or the attempts are spent",
-            false => "only where it is certain that nothing happened",
+            false => "canned answers only, and only where it is certain that nothing happened",
         };
         format!("{}, {when}", rungs.join(", then "))
     }
