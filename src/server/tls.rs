@@ -1,7 +1,7 @@
 //! TLS towards clients: the handshake, and certificates that change while connections run.
 //!
 //! A new pair serves the connections that begin after it; one that cannot be used leaves the old one
-//! in place, says so once, and is counted. The handshake runs in the connection's own task, under the
+//! in place and says so once in the log. The handshake runs in the connection's own task, under the
 //! wait for its first byte.
 
 use crate::routes::certificate::{Certificate, Version};
