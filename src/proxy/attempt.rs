@@ -17,7 +17,7 @@ pub struct Attempt {
     upstream: Arc<Upstream>,
     started: Instant,
     outcome: Outcome,
-    _place: Option<Place>,
+    place: Option<Place>,
 }
 
 impl Attempt {
@@ -29,7 +29,7 @@ impl Attempt {
             upstream: Arc::clone(upstream),
             started: clock::now(),
             outcome: Outcome::Abandoned,
-            _place: place,
+            place,
         }
     }
 
@@ -61,6 +61,24 @@ impl Attempt {
         }
     }
 
+    /// Ends it as it is expected to, though its answer may still be read: its place goes to the next.
+    /// For an answer that is kept only in case that nobody has a better one.
+    pub fn conclude(&mut self) {
+        self.place = None;
+        let Some(permit) = self.permit.take() else {
+            return;
+        };
+        let now = clock::now();
+        let took = now.saturating_duration_since(self.started);
+        self.upstream.in_flight.fetch_sub(1, Relaxed);
+        let index = Outcome::ALL
+            .iter()
+            .position(|o| *o == self.outcome)
+            .unwrap_or_default();
+        self.upstream.metrics.attempted(index, took);
+        permit.settle(self.outcome.verdict(), took, now);
+    }
+
     /// It failed; `error` is kept to explain an opening.
     pub fn failed(&mut self, correlation_id: &str, error: String) {
         self.outcome = Outcome::Failure;
@@ -72,16 +90,6 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let now = clock::now();
-        let took = now.saturating_duration_since(self.started);
-        self.upstream.in_flight.fetch_sub(1, Relaxed);
-        let index = Outcome::ALL
-            .iter()
-            .position(|o| *o == self.outcome)
-            .unwrap_or_default();
-        self.upstream.metrics.attempted(index, took);
-        if let Some(permit) = self.permit.take() {
-            permit.settle(self.outcome.verdict(), took, now);
-        }
+        self.conclude();
     }
 }

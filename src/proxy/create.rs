@@ -15,7 +15,7 @@ use crate::proxy::forward::{self, Answered, Prepared, Way};
 use crate::proxy::keyed::{self, Claimed};
 use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
-use crate::proxy::{HangUp, forwarded, refused, turned_away};
+use crate::proxy::{HangUp, refused, turned_away};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use http_body::Body as _;
@@ -60,13 +60,7 @@ pub async fn answer(
         Err(refusal) => return Ok(refused(exchange, &refusal, false)),
     };
     match run(exchange, job, owner).await {
-        (Some(exchange), Ok(made)) => Ok(forwarded(exchange, made.answered, made.pending)),
-        (Some(exchange), Err(refusal)) => match rescue {
-            Some(rescue) if fallback::follows(&exchange, &refusal, true) => {
-                Ok(Box::pin(fallback::create(exchange, &rescue, refusal)).await)
-            }
-            _ => Ok(refused(exchange, &refusal, false)),
-        },
+        (Some(exchange), went) => Ok(fallback::create(exchange, rescue, went).await),
         (None, _) => Err(HangUp),
     }
 }
@@ -132,6 +126,8 @@ pub struct Made {
     pub answered: Answered,
     /// Told at the end of the body.
     pub pending: Option<Pending>,
+    /// Why somebody else may answer, where it failed and certainly did not happen.
+    pub undone: Option<Refusal>,
 }
 
 /// What the guard is told when an answer's body has ended, or has not.
@@ -217,14 +213,14 @@ async fn follow(
 ) {
     let mut result = send(&mut exchange, job).await;
     let owner = match (&mut result, owner) {
-        (Ok((answered, Outcome::Processed { .. })), Some(owner)) => {
+        (Ok((answered, Outcome::Processed { .. }, _)), Some(owner)) => {
             keyed::record(&exchange, &mut answered.0, owner).await;
             None
         }
         (_, owner) => owner,
     };
     if tell.is_closed()
-        && let Ok((answered, outcome)) = &mut result
+        && let Ok((answered, outcome, _)) = &mut result
     {
         look_for_id(&exchange, answered, outcome).await;
     }
@@ -236,15 +232,17 @@ async fn follow(
             settle(ticket, owner, became(&refusal));
             Err(refusal)
         }
-        Ok((answered, outcome @ Outcome::Processed { .. })) => {
-            let pending = Some(Pending { ticket, outcome });
-            Ok(Made { answered, pending })
-        }
-        Ok((answered, outcome)) => {
+        Ok((answered, outcome @ Outcome::Processed { .. }, undone)) => Ok(Made {
+            answered,
+            pending: Some(Pending { ticket, outcome }),
+            undone,
+        }),
+        Ok((answered, outcome, undone)) => {
             settle(ticket, owner, outcome);
             Ok(Made {
                 answered,
                 pending: None,
+                undone,
             })
         }
     };
@@ -270,7 +268,10 @@ fn settle(ticket: Ticket, owner: Option<Owner>, outcome: Outcome) {
     }
 }
 
-async fn send(exchange: &mut Exchange, job: Job) -> Result<(Answered, Outcome), Refusal> {
+/// The answer, what became of the create, and why somebody else may answer, if so.
+type Sent = (Answered, Outcome, Option<Refusal>);
+
+async fn send(exchange: &mut Exchange, job: Job) -> Result<Sent, Refusal> {
     let table = Arc::clone(&exchange.table);
     let index = exchange.route;
     let Some(way) = Way::find(&table, index) else {
@@ -281,6 +282,7 @@ async fn send(exchange: &mut Exchange, job: Job) -> Result<(Answered, Outcome), 
     };
     let (answered, read) =
         forward::travel(exchange, &way, job.prepared, Load::Whole(job.body)).await?;
+    let undone = fallback::follows_answer(exchange, &answered, &read, true);
     let status = answered.0.status().as_u16();
     let outcome = match read.created {
         Created::NeverProcessed => Outcome::NeverProcessed,
@@ -289,7 +291,7 @@ async fn send(exchange: &mut Exchange, job: Job) -> Result<(Answered, Outcome), 
             why: format!("it was answered {status}"),
         },
     };
-    Ok((answered, outcome))
+    Ok((answered, outcome, undone))
 }
 
 /// Nobody waits for the body: what the vendor calls the thing it made is looked up in it here.

@@ -9,12 +9,13 @@ use crate::policy::retry::Safety;
 use crate::profile::{Created, Reading};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::canned::{self, Canned};
+use crate::proxy::create::Made;
 use crate::proxy::entry::Entry;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::{self, Answered, Prepared, Way};
 use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
-use crate::proxy::{Answer, Stop, local, refused};
+use crate::proxy::{Answer, Stop, forwarded, local, refused};
 use crate::routes::pattern::Params;
 use crate::routes::plan::Rung;
 use crate::telemetry::metrics::Source;
@@ -43,8 +44,15 @@ enum Rescued {
     Upstream(Box<Answered>),
 }
 
+/// Whether a rung may need the whole request: another upstream stands on the ladder, and what it
+/// would be asked may be sent twice.
+pub fn may_ask(exchange: &Exchange, rungs: &[Rung], creates: bool) -> bool {
+    let asks = |rung: &Rung| matches!(rung, Rung::Upstream { .. });
+    repeatable(exchange, creates) && rungs.iter().any(asks)
+}
+
 /// Whether a refusal leads to the ladder.
-pub fn follows(exchange: &Exchange, refusal: &Refusal, creates: bool) -> bool {
+fn follows(exchange: &Exchange, refusal: &Refusal, creates: bool) -> bool {
     let failed = matches!(
         refusal.reason,
         Reason::CircuitOpen
@@ -60,7 +68,7 @@ pub fn follows(exchange: &Exchange, refusal: &Refusal, creates: bool) -> bool {
 }
 
 /// The refusal that a failed answer amounts to, where that leads to the ladder.
-fn follows_answer(
+pub fn follows_answer(
     exchange: &Exchange,
     answered: &Answered,
     read: &Reading,
@@ -102,12 +110,15 @@ pub(super) async fn or_climb(
     exchange: &mut Exchange,
     rescue: &Rescue,
     creates: bool,
-    went: Result<(Answered, Reading), Refusal>,
+    mut went: Result<(Answered, Reading), Refusal>,
 ) -> Result<Answer, Stop> {
     let why = match &went {
         Ok((answered, read)) => follows_answer(exchange, answered, read, creates),
         Err(refusal) => follows(exchange, refusal, creates).then(|| refusal.clone()),
     };
+    if let (Some(_), Ok((failed, _))) = (&why, &mut went) {
+        failed.1.conclude();
+    }
     if let Some(why) = why
         && let Some(rescued) = climb(exchange, rescue, &why, creates).await
     {
@@ -120,17 +131,30 @@ pub(super) async fn or_climb(
     Ok(Answer::Upstream(went?.0))
 }
 
-/// The answer of a create that is certain not to have happened: a canned one, or the refusal.
+/// What a create is answered: where it is certain that it did not happen, a canned answer of the
+/// ladder, if there is one.
 pub(super) async fn create(
     mut exchange: Box<Exchange>,
-    rescue: &Rescue,
-    why: Refusal,
+    rescue: Option<Box<Rescue>>,
+    mut went: Result<Made, Refusal>,
 ) -> Response<ResponseBody> {
-    match climb(&mut exchange, rescue, &why, true).await {
-        Some(Rescued::Canned(canned)) => {
-            local(exchange, (canned.status, canned.fields), canned.body, false)
+    let why = match &went {
+        Ok(made) => made.undone.clone(),
+        Err(refusal) => follows(&exchange, refusal, true).then(|| refusal.clone()),
+    };
+    if let (Some(rescue), Some(why)) = (rescue, why) {
+        if let Ok(made) = &mut went {
+            made.answered.1.conclude();
         }
-        _ => refused(exchange, &why, false),
+        let climbed = Box::pin(climb(&mut exchange, &rescue, &why, true)).await;
+        if let Some(Rescued::Canned(canned)) = climbed {
+            return local(exchange, (canned.status, canned.fields), canned.body, false);
+        }
+        exchange.source = Source::Upstream;
+    }
+    match went {
+        Ok(made) => forwarded(exchange, made.answered, made.pending),
+        Err(refusal) => refused(exchange, &refusal, false),
     }
 }
 

@@ -218,7 +218,8 @@ pub(super) async fn dispatch(
     let keyed = || prepared.head.headers.contains_key(&keyed::IDEMPOTENCY_KEY);
     let held = prepared.creates && (!way.route_plan.duplicate_window.is_zero() || keyed());
     let creates = prepared.creates;
-    let load = if held || rescue.is_some() {
+    let asks = fallback::may_ask(exchange, &way.route_plan.fallback, creates);
+    let load = if held || asks {
         match create::take_body(exchange, body).await? {
             Taken::Whole(body) => {
                 if let Some(rescue) = &mut rescue {
@@ -235,7 +236,9 @@ pub(super) async fn dispatch(
                 Load::Whole(body)
             }
             Taken::TooLarge(load) => {
-                exchange.notes.push(("guard", "body_too_large".to_owned()));
+                if held {
+                    exchange.notes.push(("guard", "body_too_large".to_owned()));
+                }
                 load
             }
         }

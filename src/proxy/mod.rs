@@ -165,7 +165,7 @@ pub async fn handle(
         Ok(Answer::Upstream(answered)) => Ok(forwarded(exchange, answered, None)),
         Ok(Answer::Create(job, rescue)) => create::answer(exchange, *job, rescue).await,
         Ok(Answer::Canned(canned)) => {
-            let close = !is_spent(&mut body, expects).await;
+            let close = is_cut(&exchange) || !is_spent(&mut body, expects).await;
             Ok(local(
                 exchange,
                 (canned.status, canned.fields),
@@ -175,15 +175,18 @@ pub async fn handle(
         }
         Err(Stop::HangUp) => Err(HangUp),
         Err(Stop::Refused(refusal)) => {
-            let cut = exchange
-                .upload
-                .as_ref()
-                .is_some_and(|upload| !upload.ended());
+            let cut = is_cut(&exchange);
             let bad = matches!(refusal.code().as_u16(), 400 | 408 | 413);
             let close = cut || bad || !is_spent(&mut body, expects).await;
             Ok(refused(exchange, &refusal, close))
         }
     }
+}
+
+/// Whether a part of the request's body was passed on, and not all of it.
+fn is_cut(exchange: &Exchange) -> bool {
+    let upload = exchange.upload.as_ref();
+    upload.is_some_and(|upload| !upload.ended())
 }
 
 /// Counts and logs a request that the HTTP parser refused before it was one.

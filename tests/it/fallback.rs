@@ -185,6 +185,61 @@ fn a_vendors_credential_does_not_go_to_another_vendor() {
 }
 
 #[test]
+fn a_failed_answer_holds_no_place_while_a_rung_is_asked() {
+    let gate = Gate::default();
+    let up = Upstream::script([reply(503).body("down"), reply(200)]);
+    let spare = Upstream::script([reply(200).behind(&gate)]);
+    let keys = "concurrency: { limit: 1, queue: 0 }";
+    let proxy = ladder(&up, &spare, keys, SPARE);
+    let mut waiting = proxy.connect();
+    waiting.start(&get("/x"));
+    spare.wait_for(1);
+    assert_eq!(proxy.get("/y").status, 200, "the place is free");
+    gate.open();
+    assert_eq!(waiting.read("GET").status, 200);
+    let labels = [("upstream", "up"), ("outcome", "failure")];
+    let failed = proxy.metrics();
+    let failed = failed.value("trunkline_upstream_attempts_total", &labels);
+    assert_eq!(failed, Some(1.0), "counted once");
+}
+
+#[test]
+fn a_failed_answer_is_handed_on_whole_when_no_rung_has_a_better_one() {
+    let (up, spare) = (
+        Upstream::script([reply(503).body("down".repeat(5_000))]),
+        Upstream::script([close()]),
+    );
+    let proxy = ladder(&up, &spare, "", SPARE);
+    let answer = proxy.get("/x").whole();
+    assert_eq!((answer.status, answer.body.len()), (503, 20_000));
+}
+
+#[test]
+fn a_body_streams_past_a_ladder_of_canned_answers() {
+    let (up, spare) = (Upstream::script([reply(200)]), Upstream::script([]));
+    let proxy = ladder(&up, &spare, "", STUB);
+    let mut client = proxy.connect();
+    let head = "PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n";
+    client.write(format!("{head}1"));
+    let first = |received: &Received| received.text() == "1";
+    up.wait_until("the first byte, before the last was sent", first);
+    client.write("2");
+    assert_eq!(client.read("PUT").status, 200);
+}
+
+#[test]
+fn a_canned_answer_to_half_a_body_ends_the_connection() {
+    let (up, spare) = (Upstream::script([close().early()]), Upstream::script([]));
+    let proxy = ladder(&up, &spare, "", STUB);
+    let mut client = proxy.connect();
+    client.write("PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\nhalf");
+    let answer = client.read("PUT");
+    assert_eq!(answer.status, 203);
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert!(client.closed());
+}
+
+#[test]
 fn a_canned_answer_that_hangs_does_not_outlast_the_deadline() {
     let (up, spare) = (Upstream::script([close()]), Upstream::script([]));
     let keys = "timeouts: { total: 500ms }";
