@@ -230,6 +230,27 @@ routes:
     }
 
     #[test]
+    fn a_callers_own_deadline_is_told() {
+        let text = FILE.replace(
+            "profile: twilio }",
+            "profile: twilio, timeouts: { total: 10s, from_header: X-Timeout-Ms } }",
+        );
+        let said = |headers: &[&str]| said_with(&text, ("GET", "/twilio/api/x"), headers);
+        let silent = said(&[]);
+        assert!(
+            silent.contains("total 10s, or less where x-timeout-ms says so"),
+            "{silent}"
+        );
+        let hasty = said(&["X-Timeout-Ms: 500"]);
+        assert!(
+            hasty.contains("total 10s, but 500ms by this request's x-timeout-ms"),
+            "{hasty}"
+        );
+        assert!(said(&["X-Timeout-Ms: 60000"]).contains("does not lower"));
+        assert!(said(&["X-Timeout-Ms: soon"]).contains("is no time and is ignored"));
+    }
+
+    #[test]
     fn what_is_refused_says_so() {
         assert!(said("GET", "/nothing").contains("answer: 404 no_route"));
         assert!(said("GET", "/twilio/../x").contains("answer: 400 bad_request"));

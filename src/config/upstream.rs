@@ -103,6 +103,9 @@ pub struct Timeouts {
     pub idle: Option<Dur>,
     /// From arrival to the head of the answer, all attempts included. Default `5m`.
     pub total: Option<Dur>,
+    /// Header by which a caller lowers `total` for its request, such as `X-Request-Timeout-Ms` (a name in
+    /// `-Ms` holds milliseconds, `grpc-timeout` its own form, any other a duration). Off unless given.
+    pub from_header: Option<Text>,
 }
 
 /// When calls to an upstream stop, and how they start again.

@@ -5,6 +5,7 @@
 //! and an opening circuit empties it. Shared by all workers; survives a reload under new settings.
 
 use super::lock;
+use crate::clock::{self, Instant};
 use crate::policy::concurrency::Concurrency;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -17,6 +18,8 @@ pub enum NoPlace {
     Full,
     /// The wait was too long.
     TimedOut,
+    /// The deadline came first.
+    Late,
     /// The circuit opened meanwhile.
     Emptied,
 }
@@ -49,11 +52,11 @@ impl Bulkhead {
         self.hand_on();
     }
 
-    /// A place, at once or after a wait.
+    /// A place, at once or after a wait that ends at the deadline at the latest.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn enter(self: &Arc<Self>) -> Result<Place, NoPlace> {
+    pub async fn enter(self: &Arc<Self>, deadline: Instant) -> Result<Place, NoPlace> {
         let (handed, wait) = {
             let mut inner = lock(&self.0);
             if inner.taken < inner.settings.limit && inner.waiting.is_empty() {
@@ -70,9 +73,11 @@ impl Bulkhead {
             inner.waiting.push_back(sender);
             (handed, inner.settings.wait)
         };
-        match tokio::time::timeout(wait, handed).await {
+        let left = deadline.saturating_duration_since(clock::now());
+        match tokio::time::timeout(wait.min(left), handed).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) => Err(NoPlace::Emptied),
+            Err(_) if left < wait => Err(NoPlace::Late),
             Err(_) => Err(NoPlace::TimedOut),
         }
     }
@@ -152,6 +157,10 @@ mod tests {
         })
     }
 
+    fn far() -> Instant {
+        clock::now() + Duration::from_secs(60)
+    }
+
     fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
         future.poll(&mut Context::from_waker(Waker::noop()))
     }
@@ -159,10 +168,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn places_are_handed_on_in_the_order_of_arrival() {
         let bulkhead = bulkhead(1, 2);
-        let first = bulkhead.enter().await.unwrap();
-        let (mut second, mut third) = (pin!(bulkhead.enter()), pin!(bulkhead.enter()));
+        let first = bulkhead.enter(far()).await.unwrap();
+        let (mut second, mut third) = (pin!(bulkhead.enter(far())), pin!(bulkhead.enter(far())));
         assert!(poll(second.as_mut()).is_pending() && poll(third.as_mut()).is_pending());
-        assert_eq!(bulkhead.enter().await.err(), Some(NoPlace::Full));
+        assert_eq!(bulkhead.enter(far()).await.err(), Some(NoPlace::Full));
         drop(first);
         assert!(poll(third.as_mut()).is_pending());
         let Poll::Ready(Ok(place)) = poll(second.as_mut()) else {
@@ -175,12 +184,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_waiter_that_leaves_costs_nobody_a_place() {
         let bulkhead = bulkhead(1, 2);
-        let first = bulkhead.enter().await.unwrap();
+        let first = bulkhead.enter(far()).await.unwrap();
         {
-            let mut gone = pin!(bulkhead.enter());
+            let mut gone = pin!(bulkhead.enter(far()));
             assert!(poll(gone.as_mut()).is_pending());
         }
-        let mut patient = pin!(bulkhead.enter());
+        let mut patient = pin!(bulkhead.enter(far()));
         assert!(poll(patient.as_mut()).is_pending());
         assert_eq!(bulkhead.waiting(), 1);
         drop(first);
@@ -190,21 +199,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_place_handed_to_somebody_who_has_just_left_goes_on() {
         let bulkhead = bulkhead(1, 2);
-        let first = bulkhead.enter().await.unwrap();
+        let first = bulkhead.enter(far()).await.unwrap();
         {
-            let mut gone = pin!(bulkhead.enter());
+            let mut gone = pin!(bulkhead.enter(far()));
             assert!(poll(gone.as_mut()).is_pending());
             drop(first);
         }
-        assert!(bulkhead.enter().await.is_ok());
+        assert!(bulkhead.enter(far()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_in_time_and_an_opening_circuit_ends_it_at_once() {
         let bulkhead = bulkhead(1, 2);
-        let _first = bulkhead.enter().await.unwrap();
-        assert_eq!(bulkhead.enter().await.err(), Some(NoPlace::TimedOut));
-        let mut waiting = pin!(bulkhead.enter());
+        let _first = bulkhead.enter(far()).await.unwrap();
+        assert_eq!(bulkhead.enter(far()).await.err(), Some(NoPlace::TimedOut));
+        let mut waiting = pin!(bulkhead.enter(far()));
         assert!(poll(waiting.as_mut()).is_pending());
         bulkhead.empty();
         assert!(matches!(
@@ -214,10 +223,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_deadline_ends_a_wait_before_its_time() {
+        let bulkhead = bulkhead(1, 2);
+        let first = bulkhead.enter(clock::now()).await;
+        assert!(first.is_ok(), "a free place needs no time");
+        let soon = clock::now() + Duration::from_millis(10);
+        assert_eq!(bulkhead.enter(soon).await.err(), Some(NoPlace::Late));
+        assert_eq!(bulkhead.enter(far()).await.err(), Some(NoPlace::TimedOut));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_larger_limit_lets_those_in_who_wait() {
         let bulkhead = bulkhead(1, 2);
-        let _first = bulkhead.enter().await.unwrap();
-        let mut waiting = pin!(bulkhead.enter());
+        let _first = bulkhead.enter(far()).await.unwrap();
+        let mut waiting = pin!(bulkhead.enter(far()));
         assert!(poll(waiting.as_mut()).is_pending());
         bulkhead.reconfigure(Concurrency {
             limit: 2,

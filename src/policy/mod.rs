@@ -7,6 +7,7 @@ pub mod breaker;
 pub mod budget;
 pub mod cells;
 pub mod concurrency;
+pub mod deadline;
 pub mod identity;
 pub mod outcome;
 pub mod rate_limit;

@@ -4,6 +4,7 @@
 //! anything that costs.
 
 use crate::clock;
+use crate::policy::deadline::Wish;
 use crate::policy::identity::{ClientKey, Identity};
 use crate::policy::rate_limit::{Decision, LimitBy};
 use crate::proxy::entry::Entry;
@@ -11,6 +12,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::routes::index::View;
 use crate::routes::pattern::Params;
+use crate::routes::plan::RoutePlan;
 use crate::routes::table::{LimitRule, Route, Table};
 use http::HeaderMap;
 use std::sync::Arc;
@@ -114,6 +116,22 @@ pub fn limit(exchange: &mut Exchange, client: ClientKey) -> Result<(), Refusal> 
         }
     }
     Ok(())
+}
+
+/// Takes over how long the caller itself gives its request, where the route reads that.
+pub fn deadline(exchange: &mut Exchange, plan: &RoutePlan, fields: &HeaderMap) {
+    let Some(field) = &plan.deadline else {
+        return;
+    };
+    let note = match field.read(fields) {
+        Wish::Nothing => return,
+        Wish::Within(time) => {
+            exchange.deadline = Some(time);
+            format!("{time:?}")
+        }
+        Wish::Unreadable => "unreadable".to_owned(),
+    };
+    exchange.notes.push(("deadline", note));
 }
 
 /// The bucket that all clients share, by upstream or by route.

@@ -4,7 +4,7 @@
 //! travels on the answer's body and, when that is gone, counts and logs itself, once, however the
 //! exchange ended: answered, refused, cut short, or left by the client.
 
-use crate::clock::{self, Instant};
+use crate::clock::{self, Duration, Instant};
 use crate::policy::identity::Identity;
 use crate::policy::rate_limit::Decision;
 use crate::proxy::correlation;
@@ -13,6 +13,7 @@ use crate::routes::plan::Accept;
 use crate::routes::table::{Route, Table};
 use crate::telemetry::access::{Caller, Format, Line};
 use crate::telemetry::metrics::Source;
+use crate::upstream::error::SetBy;
 use crate::upstream::request_body::Progress;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
@@ -54,6 +55,8 @@ pub struct Exchange {
     pub identity: Option<Identity>,
     /// What its limits said.
     pub decisions: [Option<Decision>; SHOWN_LIMITS],
+    /// How long it may take to the head of its answer, where the caller says so itself.
+    pub deadline: Option<Duration>,
     /// Attempts at the upstream.
     pub attempts: u32,
     /// Who answers.
@@ -92,6 +95,7 @@ impl Exchange {
             route: None,
             identity: None,
             decisions: [None; SHOWN_LIMITS],
+            deadline: None,
             attempts: 0,
             source: Source::Proxy,
             reason: None,
@@ -107,6 +111,15 @@ impl Exchange {
     /// Its route.
     pub fn route(&self) -> Option<&Route> {
         self.table.routes.get(self.route?)
+    }
+
+    /// How long it may take from its arrival to the head of its answer, and who says so: the caller
+    /// may lower what is configured.
+    pub fn allowance(&self, total: Duration) -> (Duration, SetBy) {
+        match self.deadline {
+            Some(own) if own < total => (own, SetBy::Caller),
+            _ => (total, SetBy::Configuration),
+        }
     }
 
     /// Its path, as sent.

@@ -194,7 +194,8 @@ async fn canned(exchange: &mut Exchange, rescue: &Rescue, rung: &Rung) -> Option
     let mut body = None;
     let table = Arc::clone(&exchange.table);
     let plan = exchange.route().and_then(|r| table.route_plan(r))?;
-    let deadline = exchange.arrived + plan.timeouts.total;
+    let (allowed, _) = exchange.allowance(plan.timeouts.total);
+    let deadline = exchange.arrived + allowed;
     let answer = canned::answer(exchange, stub, &scenario, &rescue.params, head, &mut body);
     let answered = tokio::time::timeout_at(deadline.into(), answer).await;
     answered.ok()?.ok()

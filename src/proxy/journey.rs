@@ -4,6 +4,7 @@
 //! decision; here its facts are gathered, from what is certain and never from a guess.
 
 use crate::clock::{self, Duration};
+use crate::live::bulkhead::NoPlace;
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::{self, Facts, Failed, Moment, Next, Safety};
 use crate::profile::{BODY_START, Reading};
@@ -12,9 +13,9 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::{Answered, Prepared, Way};
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::refusal::{Reason, Refusal};
-use crate::proxy::turned_away::{busy, open, told};
+use crate::proxy::turned_away::{busy, late, open, told};
 use crate::upstream::body::UpstreamBody;
-use crate::upstream::error::{Blame, SendError};
+use crate::upstream::error::{Blame, SendError, UpstreamError};
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::send::{Link, Waits, send};
 use crate::upstream::target::Endpoint;
@@ -63,13 +64,15 @@ impl<'a> Journey<'a> {
     ) -> Self {
         let timeouts = way.timeouts;
         let creates = prepared.creates;
+        let (total, set_by) = exchange.allowance(timeouts.total);
         let waits = Waits {
             connect: timeouts.connect,
             first_byte: timeouts.first_byte,
             idle: timeouts.idle,
             upload_idle: timeouts.idle.min(exchange.client.body_idle),
-            total: timeouts.total,
-            deadline: exchange.arrived + timeouts.total,
+            total,
+            set_by,
+            deadline: exchange.arrived + total,
             look_after: if creates { Duration::ZERO } else { LOOK_AFTER },
             max_idle: if creates { MAX_IDLE_CREATE } else { MAX_IDLE },
         };
@@ -96,15 +99,20 @@ impl<'a> Journey<'a> {
         let place = match self.way.bulkhead {
             None => None,
             Some(bulkhead) => {
-                let entered = self.unless_left(bulkhead.enter()).await?;
-                Some(entered.map_err(|no| busy(exchange, self.way, no))?)
+                let entering = bulkhead.enter(self.waits.deadline);
+                match self.unless_left(entering).await? {
+                    Ok(place) => Some(place),
+                    Err(NoPlace::Late) => return Err(late(exchange, self.way, &self.waits)),
+                    Err(no) => return Err(busy(exchange, self.way, no)),
+                }
             }
         };
-        let permit = self
-            .way
-            .circuit
-            .permit(clock::now())
-            .map_err(|no| open(exchange, self.way, no))?;
+        let now = clock::now();
+        if now >= self.waits.deadline {
+            return Err(late(exchange, self.way, &self.waits));
+        }
+        let permit = self.way.circuit.permit(now);
+        let permit = permit.map_err(|no| open(exchange, self.way, no))?;
         let mut attempt = Attempt::start(permit, self.way.upstream, place);
         exchange.attempts += 1;
         self.counted += 1;
@@ -124,12 +132,21 @@ impl<'a> Journey<'a> {
             }
             Err(failed) => {
                 let forgiven = failed.stale && self.is_repeatable();
-                if failed.error.blame() == Blame::Upstream && !forgiven {
+                if self.is_to_blame(&attempt, &failed.error) && !forgiven {
                     attempt.failed(exchange.id(), failed.error.to_string());
                 }
                 Ok(Tried::Lost(failed))
             }
         }
+    }
+
+    /// Whether an error speaks against the upstream. Where the caller would not wait any longer, only
+    /// if the attempt had lasted for as long as makes an answer slow: nobody's haste opens the circuit
+    /// for the others.
+    fn is_to_blame(&self, attempt: &Attempt, error: &UpstreamError) -> bool {
+        let slow_after = self.way.upstream_plan.breaker.slow_after;
+        let slow = || clock::now().saturating_duration_since(attempt.started()) >= slow_after;
+        error.blame() == Blame::Upstream || (error.is_callers_deadline() && slow())
     }
 
     /// Waits before another attempt.

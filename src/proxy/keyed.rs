@@ -4,7 +4,7 @@
 //! again, equal requests wait for the one that runs, and another request under it is a conflict.
 //! A key never licenses a repeat upstream, since the vendors ignore it. Called by `create`.
 
-use crate::clock::{self, Instant};
+use crate::clock::{self, Duration, Instant};
 use crate::guard::{Account, Claim, LONGEST_BODY, Owner, Scope, StoredAnswer, UnknownAnswer};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::create::{self, Job};
@@ -37,7 +37,8 @@ pub enum Claimed {
 ///
 /// # Errors
 /// `bad_request`: no key can look like that; `idempotency_conflict`: it was used for another
-/// request; `outcome_unknown`: nobody knows what became of the request that ran.
+/// request; `outcome_unknown`: nobody knows what became of the request that ran; `upstream_timeout`:
+/// it still runs.
 pub async fn claim(exchange: &Exchange, job: &Job) -> Result<Claimed, Refusal> {
     let fields = &job.prepared.head.headers;
     let Some(key) = key(fields)? else {
@@ -51,7 +52,13 @@ pub async fn claim(exchange: &Exchange, job: &Job) -> Result<Claimed, Refusal> {
     let request = create::key(job);
     let answers = exchange.table.live.answers();
     let claim = answers.claim(scope, request, exchange.id(), clock::now());
-    match claim.await {
+    let total = plan.map_or(Duration::ZERO, |r| r.timeouts.total);
+    let (allowed, _) = exchange.allowance(total);
+    let patience = tokio::time::timeout_at((exchange.arrived + allowed).into(), claim);
+    let Ok(claimed) = patience.await else {
+        return Err(still_running(allowed));
+    };
+    match claimed {
         Claim::Run(owner) => Ok(Claimed::Mine(Some(owner))),
         Claim::Recorded(answer) => Ok(Claimed::Recorded(answer)),
         Claim::Conflict => Err(conflict()),
@@ -78,6 +85,14 @@ fn conflict() -> Refusal {
     let detail = "this Idempotency-Key was used for another request within 24 hours: a request that \
         differs in method, target, content type or body needs a key of its own";
     Refusal::new(Reason::IdempotencyConflict, detail)
+}
+
+fn still_running(waited: Duration) -> Refusal {
+    let detail = format!(
+        "the request that runs under this Idempotency-Key has no answer yet, after {waited:?}; \
+        this one waited for it and was not sent"
+    );
+    Refusal::new(Reason::UpstreamTimeout, detail)
 }
 
 fn lost(exchange: &Exchange, unknown: &UnknownAnswer) -> Refusal {

@@ -236,6 +236,7 @@ async fn serve(
     let Some(way) = Way::find(&table, exchange.route) else {
         return Err(canned::disabled(exchange).into());
     };
+    admit::deadline(exchange, plan, &head.headers);
     let confirmed = head.headers.get(&create::CONFIRMED).cloned();
     let kept = (!plan.fallback.is_empty()).then(|| head.clone());
     let prepared = forward::prepare(exchange, &way, &entry, &found.params, head)?;

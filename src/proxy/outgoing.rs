@@ -170,12 +170,14 @@ pub fn prepare(
     let plan = &exchange.table.plan;
     let name = &plan.correlation.header;
     let identities = plan.clients.identity_headers();
+    let deadline = way.route_plan.deadline.as_ref();
     let fields = &mut head.headers;
     headers::strip_with(fields, name, |field| {
         field == "expect"
             || field == "trunkline-confirmed-retry"
             || headers::tells_of_hops(field)
             || identities.iter().any(|identity| identity == field)
+            || deadline.is_some_and(|deadline| deadline.name() == field)
     });
     if exchange.version == Version::HTTP_2 {
         headers::join_cookies(fields);

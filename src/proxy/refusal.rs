@@ -135,6 +135,7 @@ impl Refusal {
     pub fn from_upstream(name: &str, error: &UpstreamError, contacted: bool) -> Self {
         let (reason, token) = read(error);
         let advice = match reason {
+            Reason::UpstreamTimeout if error.is_callers_deadline() => "",
             Reason::UpstreamTimeout => "; timeouts in proxy.yaml set how long to wait",
             Reason::ConnectTimeout => "; timeouts.connect in proxy.yaml sets how long to wait",
             _ => "",

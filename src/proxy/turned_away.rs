@@ -10,10 +10,24 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Way;
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::upstream::error::SendError;
+use crate::upstream::send::Waits;
 
 /// A failed attempt.
 pub fn told(way: &Way<'_>, failed: &SendError) -> Refusal {
-    Refusal::from_upstream(&way.upstream_plan.name, &failed.error, failed.sent)
+    let name = &way.upstream_plan.name;
+    let mut refusal = Refusal::from_upstream(name, &failed.error, failed.sent);
+    if let (true, Some(field)) = (failed.error.is_callers_deadline(), &way.route_plan.deadline) {
+        let set_by = format!("; the request's own {} set this", field.name());
+        refusal.detail.push_str(&set_by);
+    }
+    refusal
+}
+
+/// The time for all attempts was over before this one could be sent.
+pub fn late(exchange: &Exchange, way: &Way<'_>, waits: &Waits) -> Refusal {
+    let mut refusal = told(way, &SendError::gone(waits.over(), false));
+    refusal.contacted = exchange.attempts > 0;
+    refusal
 }
 
 /// Whether the circuit lets anything through; spends nothing.

@@ -7,6 +7,7 @@
 use crate::clock::Duration;
 use crate::policy::breaker::BreakerSettings;
 use crate::policy::concurrency::Concurrency;
+use crate::policy::deadline::DeadlineField;
 use crate::policy::identity::Clients;
 use crate::policy::rate_limit::LimitSettings;
 use crate::policy::retry::RetrySettings;
@@ -241,6 +242,8 @@ pub struct RoutePlan {
     pub profile: Profile,
     /// Its waits.
     pub timeouts: Timeouts,
+    /// Where a caller says how long it would wait itself; only less than `timeouts.total` counts.
+    pub deadline: Option<DeadlineField>,
     /// Which failed attempts are repeated, and how often.
     pub retry: RetrySettings,
     /// Whether its requests create something, where that is not the profile's to say.

@@ -28,8 +28,8 @@ pub enum UpstreamError {
     Reset { why: String },
     /// No response head within the `first_byte` time-out.
     FirstByteTimeout { after: Duration },
-    /// No response head within the `total` time-out over all attempts.
-    TotalTimeout { after: Duration },
+    /// No response head in the time that all attempts had together.
+    TotalTimeout { after: Duration, set_by: SetBy },
     /// The body stood still for longer than the `idle` time-out.
     IdleTimeout { after: Duration },
     /// What came back is not one unambiguous HTTP response.
@@ -38,6 +38,15 @@ pub enum UpstreamError {
     BadUpgrade,
     /// The client's own body failed or stood still: the upstream is not to blame.
     ClientBody { why: String },
+}
+
+/// Who said how long all attempts may take together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetBy {
+    /// The `total` time-out.
+    Configuration,
+    /// The caller, of its own request.
+    Caller,
 }
 
 /// Whose fault an error was.
@@ -69,8 +78,17 @@ impl UpstreamError {
     pub fn blame(&self) -> Blame {
         match self {
             UpstreamError::ClientBody { .. } => Blame::Client,
+            error if error.is_callers_deadline() => Blame::Client,
             _ => Blame::Upstream,
         }
+    }
+
+    /// Whether it was the caller who would not wait any longer.
+    pub fn is_callers_deadline(&self) -> bool {
+        let UpstreamError::TotalTimeout { set_by, .. } = self else {
+            return false;
+        };
+        *set_by == SetBy::Caller
     }
 }
 
@@ -89,9 +107,10 @@ impl fmt::Display for UpstreamError {
             UpstreamError::Tls { why } => write!(f, "the TLS handshake failed: {why}"),
             UpstreamError::Reset { why } => write!(f, "the connection was lost: {why}"),
             UpstreamError::FirstByteTimeout { after } => write!(f, "no answer within {after:?}"),
-            UpstreamError::TotalTimeout { after } => {
-                write!(f, "no answer within {after:?} over all attempts")
-            }
+            UpstreamError::TotalTimeout { after, set_by } => match set_by {
+                SetBy::Configuration => write!(f, "no answer within {after:?} over all attempts"),
+                SetBy::Caller => write!(f, "no answer within the caller's own {after:?}"),
+            },
             UpstreamError::IdleTimeout { after } => write!(f, "the body stood still for {after:?}"),
             UpstreamError::Malformed { why } => write!(f, "its answer was malformed: {why}"),
             UpstreamError::BadUpgrade => f.write_str("it switched protocols without being asked"),

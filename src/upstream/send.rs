@@ -7,7 +7,7 @@
 use crate::clock::{self, Duration, Instant};
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::connect::connect;
-use crate::upstream::error::{SendError, UpstreamError};
+use crate::upstream::error::{SendError, SetBy, UpstreamError};
 use crate::upstream::pool::{Connection, Pool};
 use crate::upstream::request_body::{Progress, RequestBody};
 use crate::upstream::resolve::Resolver;
@@ -45,12 +45,24 @@ pub struct Waits {
     pub upload_idle: Duration,
     /// From arrival to the head of the answer, over all attempts.
     pub total: Duration,
+    /// Who says so.
+    pub set_by: SetBy,
     /// When `total` is over.
     pub deadline: Instant,
     /// The longest a reused connection may have been idle.
     pub max_idle: Duration,
     /// How long it may have been idle before its socket is looked at.
     pub look_after: Duration,
+}
+
+impl Waits {
+    /// What an attempt ends with when `total` is over.
+    pub fn over(&self) -> UpstreamError {
+        UpstreamError::TotalTimeout {
+            after: self.total,
+            set_by: self.set_by,
+        }
+    }
 }
 
 /// Sends `request` and waits for the head of its answer.
@@ -102,7 +114,11 @@ pub async fn send(
 async fn fresh(link: &Link<'_>, waits: &Waits) -> Result<Box<Connection>, UpstreamError> {
     let left = waits.deadline.saturating_duration_since(clock::now());
     let within = waits.connect.min(left);
-    connect(link.endpoint, link.tls, link.resolver, within).await
+    let connected = connect(link.endpoint, link.tls, link.resolver, within).await;
+    connected.map_err(|error| match error {
+        UpstreamError::ConnectTimeout { .. } if left < waits.connect => waits.over(),
+        error => error,
+    })
 }
 
 /// A failure that the client's own broken body caused is the client's.
@@ -192,9 +208,7 @@ impl<'a> Patience<'a> {
     fn out(&mut self) -> Option<UpstreamError> {
         let now = clock::now();
         if now >= self.waits.deadline {
-            return Some(UpstreamError::TotalTimeout {
-                after: self.waits.total,
-            });
+            return Some(self.waits.over());
         }
         let Some(upload) = self.upload else {
             return Some(UpstreamError::FirstByteTimeout {

@@ -21,6 +21,7 @@ mod breaker_half_open;
 mod cli;
 mod concurrency;
 mod correlation;
+mod deadline;
 mod drain;
 mod duplicates;
 mod fallback;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::policy::breaker::{BreakerSettings, Mode};
+use crate::policy::deadline::Wish;
 use crate::policy::rate_limit::{self, LimitBy};
 use crate::policy::retry::Safety;
 use crate::routes::compile::in_words;
@@ -230,11 +231,28 @@ impl Steps<'_> {
             in_words(timeouts.first_byte),
             in_words(timeouts.idle),
             in_words(timeouts.total)
-        );
+        ) + &self.deadline();
         let method = &self.asked.method;
         match self.url(upstream) {
             Some(url) => format!("{method} {url}; {waits}"),
             None => "answers 404 no_route: the request names no host that exists".to_owned(),
+        }
+    }
+
+    /// What the caller's own deadline makes of the total.
+    fn deadline(&self) -> String {
+        let Some(field) = &self.route.deadline else {
+            return String::new();
+        };
+        let name = field.name();
+        let total = self.route.timeouts.total;
+        match field.read(&self.asked.headers) {
+            Wish::Nothing => format!(", or less where {name} says so"),
+            Wish::Within(time) if time < total => {
+                format!(", but {time:?} by this request's {name}, which is not sent on")
+            }
+            Wish::Within(_) => format!(", which this request's {name} does not lower"),
+            Wish::Unreadable => format!(", as this request's {name} is no time and is ignored"),
         }
     }
 

@@ -7,7 +7,10 @@ use crate::config::At;
 use crate::config::schema::{self, Mode as WrittenMode};
 use crate::config::units::{Count, Dur, Factor, Flag, Ratio};
 use crate::policy::breaker::{Backoff, BreakerSettings, Mode};
+use crate::policy::deadline::DeadlineField;
 use crate::routes::plan::{BreakerPlan, Timeouts};
+
+use http::HeaderName;
 
 use super::attempts;
 use super::notes::Notes;
@@ -102,6 +105,13 @@ pub(super) fn timeouts(layers: &[&schema::Timeouts]) -> Timeouts {
     }
 }
 
+/// Where a caller's own deadline is read, by the strongest layer that says so.
+pub(super) fn deadline(layers: &[&schema::Timeouts]) -> Option<DeadlineField> {
+    let name = first(layers, |t| t.from_header.clone())?;
+    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+    Some(DeadlineField::new(name))
+}
+
 /// The first layer's word that is given.
 pub(super) fn first<L, T>(layers: &[&L], pick: impl Fn(&L) -> Option<T>) -> Option<T> {
     layers.iter().find_map(|layer| pick(layer))
@@ -149,6 +159,42 @@ pub(super) fn check_timeouts(notes: &mut Notes<'_>, at: &At, written: &schema::T
         ("total", written.total),
     ] {
         positive(notes, &at.key(key), value);
+    }
+    if let Some(name) = &written.from_header {
+        check_deadline(notes, &at.key("from_header"), name);
+    }
+}
+
+/// Fields that mean something else to us or to the upstream.
+const TAKEN: [&str; 14] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "idempotency-key",
+    "keep-alive",
+    "te",
+    "transfer-encoding",
+    "trunkline-confirmed-retry",
+    "upgrade",
+    "via",
+];
+
+fn check_deadline(notes: &mut Notes<'_>, at: &At, name: &str) {
+    let correlation = &notes.config().correlation.header;
+    let correlation = correlation.as_ref().map_or("x-correlation-id", |h| h);
+    let hint = "name a header for it, such as X-Request-Timeout-Ms";
+    let shown = notes.source().shown(at);
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        notes.problem(at, format!("{shown} is not the name of a header"), hint);
+    } else if TAKEN.contains(&name.to_ascii_lowercase().as_str())
+        || name.eq_ignore_ascii_case(correlation)
+    {
+        let what = format!("{shown} carries something else than a deadline");
+        notes.problem(at, what, hint);
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::clock::Duration;
-use crate::config::At;
 use crate::config::schema::Route;
+use crate::config::{At, Config};
 use crate::policy::concurrency::Concurrency;
+use crate::policy::deadline::DeadlineField;
 use crate::policy::retry::RetrySettings;
 use crate::profile::Profile;
 use crate::routes::pattern::{PathPattern, Rewrite, Slot};
@@ -97,6 +98,7 @@ impl Draft<'_> {
                 .map(Arc::new),
             profile,
             timeouts: self.timeouts(notes),
+            deadline: self.deadline(notes.config()),
             retry: self.retry(notes),
             creates: route.creates.map(|flag| flag.get()),
             duplicate_window: self.duplicate_window(notes),
@@ -116,6 +118,17 @@ impl Draft<'_> {
                 breakers::timeouts(&[own, &upstream.timeouts, &config.defaults.timeouts])
             }
             None => breakers::timeouts(&[own, &config.defaults.timeouts]),
+        }
+    }
+
+    fn deadline(&self, config: &Config) -> Option<DeadlineField> {
+        let own = &self.route.timeouts;
+        let name = self.route.upstream.as_deref();
+        match name.and_then(|name| config.upstreams.get(name)) {
+            Some(upstream) => {
+                breakers::deadline(&[own, &upstream.timeouts, &config.defaults.timeouts])
+            }
+            None => None,
         }
     }
 
