@@ -10,6 +10,7 @@
 //!     proxy::handle       takes ONE route table and ONE exchange; always answers
 //!       | entry           one reading only ------------------> Refusal: bad_request, too_large
 //!       | admit           find the route --------------------> Refusal: no_route
+//!       |                 may it use what we hold? -----------> Refusal: caller_denied
 //!       |                 spend its limits ------------------> Refusal: rate_limited
 //!       | canned          stub, if stubs are on -------------> canned answer, or stub_disabled
 //!       v
@@ -18,6 +19,7 @@
 //!       | create          asks key and guard, follows the attempt --> Refusal: outcome_unknown
 //!       | place           one per attempt, first come -------> Refusal: upstream_busy
 //!       | permit          one per attempt; tells the breaker when dropped
+//!       | credential      what we hold for the caller --------> Refusal: credential_dead
 //!       | upstream::send  a warm or fresh connection; what went wrong, and was anything sent
 //!       | retry           again only what is provably safe
 //!       | fallback        somebody else, only where nothing can have happened
@@ -38,6 +40,7 @@
 //! | [`stub`] | canned answers, templates, sequences | touches a socket |
 //! | [`upstream`] | the outside: names, TCP, TLS, connections, one attempt, its errors | decides to repeat or to count |
 //! | [`telemetry`] | metrics, access log, the process's own log | waits for a reader |
+//! | [`credential`] | what we hold for callers: secrets, tokens, and who may use them | shows any of it |
 //! | [`guard`] | creates of unknown outcome, in memory and in a state file | knows a request beyond its bytes |
 //! | [`live`] | state that outlives a reload, by name | knows a route table |
 //! | [`proxy`] | one request's journey; `refusal.rs` alone chooses a status of ours | sees two tables in one exchange |
@@ -88,6 +91,8 @@ pub mod stub;
 pub mod upstream;
 
 pub mod telemetry;
+
+pub mod credential;
 
 pub mod guard;
 

@@ -28,11 +28,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["clock", "policy"]),
     // Creates of unknown outcome: it knows a request by its bytes alone.
     ("guard", &["clock"]),
+    // What we hold for callers: it reads files and calls token endpoints, and knows no request.
+    ("credential", &["clock", "policy", "telemetry", "upstream"]),
     // State that outlives a reload, by name; it does not know the tables that lead to it.
     (
         "live",
         &[
             "clock",
+            "credential",
             "guard",
             "policy",
             "profile",
@@ -46,6 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "routes",
         &[
             "clock",
+            "credential",
             "policy",
             "profile",
             "stub",
@@ -58,6 +62,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "clock",
             "config",
+            "credential",
             "policy",
             "profile",
             "stub",
@@ -69,6 +74,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "routes/table",
         &[
             "clock",
+            "credential",
             "live",
             "policy",
             "profile",
@@ -82,6 +88,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "clock",
+            "credential",
             "guard",
             "live",
             "policy",
@@ -100,6 +107,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "admin",
         &[
             "clock",
+            "credential",
             "live",
             "policy",
             "proxy",
@@ -116,6 +124,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "admin",
             "clock",
             "config",
+            "credential",
             "live",
             "policy",
             "profile",

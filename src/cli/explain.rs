@@ -4,6 +4,7 @@
 //! apply, and stops where the request would. It sends nothing and spends nothing, and it repeats no
 //! value of a header field.
 
+mod account;
 mod asked;
 mod steps;
 

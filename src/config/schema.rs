@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::shape::{Named, OneOrMany};
 use super::units::{Address, Count, Dur, Flag, Identify, Network, Size, Text};
 
+pub use super::credential::{BasicCredential, Credential, FieldCredential, UsedCredential};
 pub use super::stub::{Fallback, Fault, Per, Stub, StubAnswer};
 pub use super::upstream::{
     Breaker, BreakerBackoff, Concurrency, Defaults, Profile, Protocol, Retry, RetryBackoff,
@@ -41,6 +42,8 @@ pub struct Config {
     pub defaults: Defaults,
     /// The services behind the proxy, by name.
     pub upstreams: Named<Upstream>,
+    /// Credentials that are added for the caller, by name.
+    pub credentials: Named<Credential>,
     /// Breakers that routes of several upstreams share, by name.
     pub breakers: Named<Breaker>,
     /// What is done with a request: the first match wins, top to bottom.
@@ -250,6 +253,12 @@ pub struct Route {
     pub r#match: Match,
     /// The upstream that answers. A route has this, `stub`, or both.
     pub upstream: Option<Text>,
+    /// A credential of `credentials` that is added for the caller. Default: that of the upstream.
+    pub credential: Option<UsedCredential>,
+    /// Networks from which callers are let through. Default: those of the upstream, else all.
+    pub allow_from: Option<Vec<Network>>,
+    /// File that holds the token that callers must send. Default: that of the upstream.
+    pub caller_token_file: Option<Text>,
     /// The path sent upstream, with `{parameters}` of the matched one. Default: as it came.
     pub rewrite: Option<Text>,
     /// Names of the rate limits that apply.

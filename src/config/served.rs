@@ -9,27 +9,14 @@ use super::problem::{At, Segment};
 /// Places (`*` is any name or number) and what each would have been for.
 pub const NOT_SERVED: &[(&str, &str)] = &[
     ("redis", "state shared by replicas"),
-    ("credentials", "credentials added for the caller"),
     ("tracing", "traces"),
     ("webhooks", "checks of webhook signatures"),
     ("verify", "checks of webhook signatures"),
     ("listen.*.proxy_protocol", "the PROXY protocol"),
     ("rate_limits.*.on_store_loss", "limits shared by replicas"),
     ("upstreams.*.protocol", "a choice of the HTTP version"),
-    ("upstreams.*.credential", "credentials added for the caller"),
-    ("upstreams.*.allow_from", "credentials added for the caller"),
-    (
-        "upstreams.*.caller_token_file",
-        "credentials added for the caller",
-    ),
     ("routes.*.cache", "stored answers"),
     ("routes.*.verify", "checks of webhook signatures"),
-    ("routes.*.credential", "credentials added for the caller"),
-    ("routes.*.allow_from", "credentials added for the caller"),
-    (
-        "routes.*.caller_token_file",
-        "credentials added for the caller",
-    ),
 ];
 
 /// What the key at a place would have been for, if it is one that is not served.

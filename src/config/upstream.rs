@@ -6,9 +6,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::credential::UsedCredential;
 use super::schema::Mode;
 use super::shape::Named;
-use super::units::{Count, Dur, Factor, Flag, Ratio, Size, Text};
+use super::units::{Count, Dur, Factor, Flag, Network, Ratio, Size, Text};
 
 /// What upstreams and routes inherit unless they say otherwise.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -42,6 +43,12 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// Send `X-Forwarded-*` to it. Default `false`.
     pub forwarded: Option<Flag>,
+    /// A credential of `credentials` that is added for the caller. Default: none.
+    pub credential: Option<UsedCredential>,
+    /// Networks from which callers are let through. Default: all.
+    pub allow_from: Option<Vec<Network>>,
+    /// File that holds the token that callers must send. Default: none is asked for.
+    pub caller_token_file: Option<Text>,
     /// The values that each parameter of the host may take.
     pub allow: Named<Vec<Text>>,
     /// How long it may take.

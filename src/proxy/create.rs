@@ -6,7 +6,7 @@
 //! and the log says so.
 
 use crate::clock::{self, Duration};
-use crate::guard::{Account, Begin, Cover, Create, CreateKey, Outcome, Owner, Ticket};
+use crate::guard::{Begin, Cover, Create, CreateKey, Outcome, Owner, Ticket};
 use crate::profile::{BODY_START, Created};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
@@ -331,11 +331,11 @@ fn became(refusal: &Refusal) -> Outcome {
 }
 
 /// What tells a create from every other.
-pub fn key(job: &Job) -> CreateKey {
+pub fn key(exchange: &Exchange, job: &Job) -> CreateKey {
     let head = &job.prepared.head;
     let host = &job.prepared.endpoint.host_field;
     CreateKey::of(&Create {
-        account: &Account::sent(&head.headers),
+        account: &exchange.account(&head.headers),
         method: &head.method,
         authority: host.to_str().unwrap_or_default(),
         path: head.uri.path(),
@@ -353,7 +353,7 @@ async fn begin(exchange: &Exchange, job: &Job) -> Result<Ticket, Refusal> {
         ));
     };
     let upstream = exchange.upstream_name().unwrap_or_default();
-    let key = key(job);
+    let key = key(exchange, job);
     let live = &exchange.table.live;
     if live.guard().is_under_way(&key) {
         // A client that has just hung up and tries again may be quicker than the news of it.

@@ -5,6 +5,7 @@
 //! exchange ended: answered, refused, cut short, or left by the client.
 
 use crate::clock::{self, Duration, Instant};
+use crate::guard::Account;
 use crate::policy::identity::Identity;
 use crate::policy::rate_limit::Decision;
 use crate::proxy::correlation;
@@ -130,6 +131,15 @@ impl Exchange {
     /// Its correlation id as text.
     pub fn id(&self) -> &str {
         self.correlation.to_str().unwrap_or_default()
+    }
+
+    /// On whose account it acts: that of the credential which we add, by its name and whatever its
+    /// secret is today, or of what the client sent.
+    pub fn account(&self, fields: &HeaderMap) -> Account {
+        match self.route().and_then(|route| route.credential.as_ref()) {
+            Some(credential) => Account::injected(&credential.name),
+            None => Account::sent(fields),
+        }
     }
 
     /// The name of its route's upstream.

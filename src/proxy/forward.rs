@@ -4,6 +4,7 @@
 //! that safe and of use; backing off holds neither place nor permit.
 
 use crate::clock;
+use crate::credential::Credential;
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
 use crate::policy::retry::{Next, RetrySettings};
@@ -40,6 +41,8 @@ pub struct Way<'a> {
     pub circuit: &'a Arc<Circuit>,
     /// Which setting changes its breaker.
     pub set_by: &'a str,
+    /// What is added for the caller.
+    pub credential: Option<&'a Arc<Credential>>,
     /// Whose places it takes.
     pub bulkhead: Option<&'a Arc<Bulkhead>>,
     pub timeouts: Timeouts,
@@ -67,6 +70,7 @@ impl<'a> Way<'a> {
             upstream_plan,
             circuit,
             set_by,
+            credential: route.credential.as_ref(),
             bulkhead: route.bulkhead.as_ref(),
             timeouts: route_plan.timeouts,
             retry: route_plan.retry,
@@ -92,6 +96,7 @@ impl<'a> Way<'a> {
             upstream_plan,
             circuit: &upstream.circuit,
             set_by: &upstream_plan.set_by,
+            credential: upstream.credential.as_ref(),
             bulkhead: Some(&upstream.bulkhead),
             timeouts: Timeouts {
                 total,

@@ -13,13 +13,13 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::{Answered, Prepared, Way};
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::refusal::{Reason, Refusal};
-use crate::proxy::turned_away::{busy, late, open, told};
+use crate::proxy::turned_away::{busy, lacking, late, open, told};
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::{Blame, SendError, UpstreamError};
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::send::{Link, Waits, send};
 use crate::upstream::target::Endpoint;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use std::future::Future;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -113,16 +113,20 @@ impl<'a> Journey<'a> {
         }
         let permit = self.way.circuit.permit(now);
         let permit = permit.map_err(|no| open(exchange, self.way, no))?;
+        let field = self.credential()?;
         let mut attempt = Attempt::start(permit, self.way.upstream, place);
         exchange.attempts += 1;
         self.counted += 1;
         let last = self.counted >= self.way.retry.attempts && !self.is_repeatable();
-        let Some(sent) = request.next(last) else {
+        let Some(mut sent) = request.next(last) else {
             return Err(Refusal::new(
                 Reason::Internal,
                 "there is no request left to send",
             ));
         };
+        if let Some((name, value)) = field {
+            sent.headers_mut().insert(name, value);
+        }
         exchange.upload = request.progress();
         match self.send(exchange, sent).await {
             Ok(mut answer) => {
@@ -147,6 +151,17 @@ impl<'a> Journey<'a> {
         let slow_after = self.way.upstream_plan.breaker.slow_after;
         let slow = || clock::now().saturating_duration_since(attempt.started()) >= slow_after;
         error.blame() == Blame::Upstream || (error.is_callers_deadline() && slow())
+    }
+
+    /// The field that is added for the caller, in place of what the caller sent under its name.
+    fn credential(&self) -> Result<Option<(HeaderName, HeaderValue)>, Refusal> {
+        let Some(credential) = self.way.credential else {
+            return Ok(None);
+        };
+        match credential.value(clock::now()) {
+            Ok(value) => Ok(Some((credential.header.clone(), value))),
+            Err(lack) => Err(lacking(&credential.name, &lack)),
+        }
     }
 
     /// Waits before another attempt.

@@ -5,7 +5,7 @@
 //! A key never licenses a repeat upstream, since the vendors ignore it. Called by `create`.
 
 use crate::clock::{self, Duration, Instant};
-use crate::guard::{Account, Claim, LONGEST_BODY, Owner, Scope, StoredAnswer, UnknownAnswer};
+use crate::guard::{Claim, LONGEST_BODY, Owner, Scope, StoredAnswer, UnknownAnswer};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::create::{self, Job};
 use crate::proxy::exchange::Exchange;
@@ -47,9 +47,9 @@ pub async fn claim(exchange: &Exchange, job: &Job) -> Result<Claimed, Refusal> {
     let plan = exchange.route().and_then(|r| exchange.table.route_plan(r));
     let route = plan.map_or("", |r| r.name.as_str());
     let client = exchange.identity.as_ref().map_or(0, |i| i.key.as_u64());
-    let account = Account::sent(fields);
+    let account = exchange.account(fields);
     let scope = Scope::of(&account, &client.to_be_bytes(), route, key);
-    let request = create::key(job);
+    let request = create::key(exchange, job);
     let answers = exchange.table.live.answers();
     let claim = answers.claim(scope, request, exchange.id(), clock::now());
     let total = plan.map_or(Duration::ZERO, |r| r.timeouts.total);

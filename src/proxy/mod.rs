@@ -7,6 +7,7 @@
 pub mod admit;
 pub mod attempt;
 pub mod body;
+pub mod caller;
 pub mod canned;
 pub mod correlation;
 pub mod create;
@@ -206,14 +207,15 @@ pub fn malformed(worker: &Arc<Worker>, client: Client, status: StatusCode) {
 /// The order in which an exchange is decided.
 async fn serve(
     exchange: &mut Exchange,
-    head: Parts,
+    mut head: Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Answer, Stop> {
     let entry = entry::check(&head, exchange.client.longest_target)?;
     let found = admit::find(exchange, &entry, &head.headers)?;
     let identity = admit::identify(exchange, &entry, &found.params, &head.headers);
-    let key = identity.key;
+    let (key, address) = (identity.key, identity.address);
     exchange.identity = Some(identity);
+    caller::admit(exchange, &entry, address, &mut head.headers)?;
     admit::limit(exchange, key)?;
     let table = Arc::clone(&exchange.table);
     let (Some(route), Some(plan)) = (

@@ -175,6 +175,7 @@ pub fn prepare(
     headers::strip_with(fields, name, |field| {
         field == "expect"
             || field == "trunkline-confirmed-retry"
+            || field == "trunkline-caller-token"
             || headers::tells_of_hops(field)
             || identities.iter().any(|identity| identity == field)
             || deadline.is_some_and(|deadline| deadline.name() == field)

@@ -22,6 +22,8 @@ pub enum Reason {
     ConnectMethod,
     StubDisabled,
     RateLimited,
+    CallerDenied,
+    CredentialDead,
     OutcomeUnknown,
     IdempotencyConflict,
     CircuitOpen,
@@ -41,12 +43,14 @@ pub enum Reason {
 struct Fixed(Reason, &'static str, u16, &'static str, u32);
 
 #[rustfmt::skip]
-const TABLE: [Fixed; 19] = [
+const TABLE: [Fixed; 21] = [
     Fixed(Reason::NoRoute, "no_route", 404, "destination_not_found", 40_401),
     Fixed(Reason::BadRequest, "bad_request", 400, "http_request_error", 40_001),
     Fixed(Reason::TooLarge, "too_large", 413, "http_request_error", 41_301),
     Fixed(Reason::ConnectMethod, "connect_method", 405, "http_request_denied", 40_501),
     Fixed(Reason::StubDisabled, "stub_disabled", 403, "http_request_denied", 40_301),
+    Fixed(Reason::CallerDenied, "caller_denied", 403, "http_request_denied", 40_303),
+    Fixed(Reason::CredentialDead, "credential_dead", 502, "proxy_configuration_error", 50_205),
     Fixed(Reason::RateLimited, "rate_limited", 429, "http_request_denied", 42_901),
     Fixed(Reason::OutcomeUnknown, "outcome_unknown", 409, "http_request_denied", 40_901),
     Fixed(Reason::IdempotencyConflict, "idempotency_conflict", 422, "http_request_denied", 42_201),

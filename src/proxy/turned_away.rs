@@ -3,6 +3,7 @@
 //! Says what was decided, by which circuit or share, and which setting or wait changes it.
 
 use crate::clock::{self, Duration};
+use crate::credential::Lack;
 use crate::guard::Held;
 use crate::live::bulkhead::NoPlace;
 use crate::policy::breaker::{Rejected, State};
@@ -93,6 +94,16 @@ pub fn busy(exchange: &Exchange, way: &Way<'_>, no: NoPlace) -> Refusal {
         Refusal::new(Reason::UpstreamBusy, detail).retry_after(Duration::from_secs(1));
     refusal.contacted = exchange.attempts > 0;
     refusal
+}
+
+/// There is nothing to authorize the request with.
+pub fn lacking(name: &str, lack: &Lack) -> Refusal {
+    match lack {
+        Lack::Dead { why } => {
+            let detail = format!("credential {name} cannot be used: {why}");
+            Refusal::new(Reason::CredentialDead, detail)
+        }
+    }
 }
 
 /// The same create was sent before, and nobody knows what became of it.

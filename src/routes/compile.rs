@@ -9,6 +9,7 @@
 mod attempts;
 mod breakers;
 mod callers;
+mod credentials;
 mod ladders;
 mod limits;
 mod notes;
@@ -88,8 +89,15 @@ fn draft(source: &Source, earlier: &Problems) -> (Plan, Vec<Problem>) {
     let process = process::compile(&mut notes);
     let limits = limits::compile(&mut notes);
     let breakers = breakers::named(&mut notes);
-    let upstreams = upstreams::compile(&mut notes);
-    let (rules, routes) = route::compile(&mut notes, &process, &upstreams);
+    let credentials = credentials::named(&mut notes);
+    let upstreams = upstreams::compile(&mut notes, &credentials);
+    let (rules, routes) = route::compile(&mut notes, &process, (&upstreams, &credentials));
+    credentials::check(
+        &mut notes,
+        &process,
+        (&rules, &routes),
+        (&upstreams, &credentials),
+    );
     let clients = callers::clients(&mut notes, &rules);
     let correlation = callers::correlation(&mut notes);
     let stubs_enabled = config.stubs.enabled.is_none_or(|flag| flag.get());
@@ -104,6 +112,7 @@ fn draft(source: &Source, earlier: &Problems) -> (Plan, Vec<Problem>) {
         stubs_enabled,
         access_log: access_log(config.access_log.format),
         limits,
+        credentials,
         breakers,
         upstreams,
         routes,

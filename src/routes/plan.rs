@@ -5,6 +5,7 @@
 //! [`super::compile`] alone.
 
 use crate::clock::Duration;
+use crate::credential;
 use crate::policy::breaker::BreakerSettings;
 use crate::policy::concurrency::Concurrency;
 use crate::policy::deadline::DeadlineField;
@@ -20,6 +21,7 @@ use crate::telemetry::access;
 use crate::upstream::target::Target;
 use crate::upstream::tls::Tls;
 use http::HeaderName;
+use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -43,6 +45,8 @@ pub struct Plan {
     pub access_log: access::Format,
     /// The limits, in file order.
     pub limits: Vec<LimitPlan>,
+    /// The credentials, in file order.
+    pub credentials: Vec<CredentialPlan>,
     /// The breakers that `breakers:` names.
     pub breakers: Vec<BreakerPlan>,
     /// The upstreams, in file order.
@@ -169,6 +173,50 @@ pub struct LimitPlan {
     pub set_by: String,
 }
 
+/// One credential that is added for callers.
+pub struct CredentialPlan {
+    /// Its name.
+    pub name: String,
+    /// What it is; `None` while it is not set.
+    pub settings: Option<Arc<credential::Settings>>,
+    /// Which setting would set it, where it is not set.
+    pub set_by: String,
+}
+
+/// Who authorizes the requests of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authorizes {
+    /// The caller: what it sent goes on as it is.
+    Caller,
+    /// The caller, since the credential of that index, which is optional, is not set.
+    CallerInstead(usize),
+    /// The credential of that index.
+    Held(usize),
+}
+
+impl Authorizes {
+    /// The index of the credential that we add.
+    pub fn held(self) -> Option<usize> {
+        match self {
+            Authorizes::Held(index) => Some(index),
+            Authorizes::Caller | Authorizes::CallerInstead(_) => None,
+        }
+    }
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallersPlan {
+    /// Networks that they call from; `None` is anywhere.
+    pub allow_from: Option<Vec<IpNet>>,
+    /// The file that holds the token that they send.
+    pub token_file: Option<std::path::PathBuf>,
+    /// Whether a credential of ours is at stake.
+    pub holds: bool,
+    /// Whether the route says which hosts it is for.
+    pub names_host: bool,
+}
+
 /// One named breaker.
 pub struct BreakerPlan {
     /// Its name.
@@ -193,6 +241,12 @@ pub struct UpstreamPlan {
     pub tls: Arc<Tls>,
     /// Whether it is sent `X-Forwarded-*`.
     pub forwarded: bool,
+    /// Who authorizes what is sent to it, unless a route says otherwise.
+    pub authorizes: Authorizes,
+    /// Networks from which its routes let callers through.
+    pub allow_from: Option<Vec<IpNet>>,
+    /// The file that holds the token of its routes' callers.
+    pub token_file: Option<std::path::PathBuf>,
     /// Values that parameters may have, beside the profile's own lists.
     pub allow: Vec<(String, Vec<String>)>,
     /// Its waits.
@@ -226,6 +280,10 @@ pub struct RoutePlan {
     pub line: usize,
     /// Index of its upstream.
     pub upstream: Option<usize>,
+    /// Who authorizes its requests.
+    pub authorizes: Authorizes,
+    /// Who may use it, where not everybody may.
+    pub callers: Option<CallersPlan>,
     /// The path to send, where it differs from the one that came.
     pub rewrite: Option<Rewrite>,
     /// Where the upstream's host parameter is found.
@@ -281,6 +339,11 @@ impl Plan {
                 .map_or(route.profile, |u| u.profile)
                 .allows(name, value),
         }
+    }
+
+    /// The credential that is added to a route's requests.
+    pub fn credential(&self, authorizes: Authorizes) -> Option<&CredentialPlan> {
+        self.credentials.get(authorizes.held()?)
     }
 
     /// The breaker that guards a route, with its name, where the route has an upstream.

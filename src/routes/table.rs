@@ -4,13 +4,16 @@
 //! decision to its last. A reload installs another beside it and swaps a pointer.
 
 use crate::clock::{self, SystemTime};
+use crate::credential::{Callers, Credential, Source, Watched};
 use crate::live::Live;
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
 use crate::policy::budget::Budget;
 use crate::policy::outcome::Outcome;
 use crate::policy::rate_limit::{Limit, LimitError};
-use crate::routes::plan::{LimitPlan, Plan, RoutePlan, UpstreamPlan};
+use crate::routes::plan::{
+    Authorizes, CallersPlan, CredentialPlan, LimitPlan, Plan, RoutePlan, UpstreamPlan,
+};
 use crate::stub::Scenario;
 use crate::telemetry::handles::{LimitMetrics, RouteMetrics, UpstreamMetrics};
 use crate::telemetry::metrics::NONE;
@@ -44,6 +47,10 @@ pub struct Route {
     pub index: usize,
     /// Its upstream.
     pub upstream: Option<Arc<Upstream>>,
+    /// The credential that is added to its requests.
+    pub credential: Option<Arc<Credential>>,
+    /// Who may use it, where not everybody may.
+    pub callers: Option<Callers>,
     /// The circuit that guards it.
     pub circuit: Option<Arc<Circuit>>,
     /// Its places, its own or its upstream's.
@@ -66,6 +73,8 @@ pub struct Upstream {
     pub pools: Vec<Arc<Pool>>,
     /// Stands in for a worker that has none.
     spare: Arc<Pool>,
+    /// The credential that is added to what a ladder leads to it.
+    pub credential: Option<Arc<Credential>>,
     /// Its own circuit.
     pub circuit: Arc<Circuit>,
     /// Its places.
@@ -113,11 +122,17 @@ impl Table {
             circuits.push(live.circuit(&breaker.name, breaker.settings.clone()));
         }
         let named = circuits.clone();
+        let credentials = install_credentials(&plan);
+        let held = |authorizes: Authorizes| credentials.get(authorizes.held()?)?.clone();
         let upstreams: Vec<Arc<Upstream>> = plan
             .upstreams
             .iter()
             .enumerate()
-            .map(|(index, upstream)| Arc::new(install_upstream(index, upstream, live, workers)))
+            .map(|(index, upstream)| {
+                let mut installed = install_upstream(index, upstream, live, workers);
+                installed.credential = held(upstream.authorizes);
+                Arc::new(installed)
+            })
             .collect();
         circuits.extend(upstreams.iter().map(|u| Arc::clone(&u.circuit)));
         let routes = plan
@@ -132,7 +147,7 @@ impl Table {
                     limits: &limits,
                     live,
                 }
-                .route(index, route)
+                .route(index, route, held(route.authorizes))
             })
             .collect();
         let unrouted = RouteMetrics::new(&live.metrics, NONE, NONE, false);
@@ -225,7 +240,7 @@ struct Installed<'a> {
 }
 
 impl Installed<'_> {
-    fn route(&self, index: usize, route: &RoutePlan) -> Route {
+    fn route(&self, index: usize, route: &RoutePlan, credential: Option<Arc<Credential>>) -> Route {
         let upstream = route.upstream.and_then(|i| self.upstreams.get(i)).cloned();
         let circuit = match route.breaker.and_then(|i| self.named.get(i)) {
             Some(named) => Some(Arc::clone(named)),
@@ -272,6 +287,8 @@ impl Installed<'_> {
         Route {
             index,
             upstream,
+            credential,
+            callers: route.callers.as_ref().map(callers),
             circuit,
             bulkhead,
             limits,
@@ -279,6 +296,25 @@ impl Installed<'_> {
             ladder: self.live.scenario(&format!("{}/fallback", route.name)),
             metrics,
         }
+    }
+}
+
+/// The credentials that are set, under the plan's indexes.
+fn install_credentials(plan: &Plan) -> Vec<Option<Arc<Credential>>> {
+    let install = |credential: &CredentialPlan| {
+        let settings = credential.settings.as_ref()?;
+        Some(Arc::new(Credential::new(&credential.name, settings)))
+    };
+    plan.credentials.iter().map(install).collect()
+}
+
+fn callers(plan: &CallersPlan) -> Callers {
+    let token = plan.token_file.clone();
+    Callers {
+        allow_from: plan.allow_from.clone(),
+        token: token.map(|file| Watched::new(Source::File(file))),
+        holds: plan.holds,
+        names_host: plan.names_host,
     }
 }
 
@@ -303,6 +339,7 @@ fn install_upstream(
         index,
         spare: Arc::default(),
         pools: (0..workers).map(|_| Arc::new(Pool::default())).collect(),
+        credential: None,
         circuit: live.circuit(&plan.name, plan.breaker.clone()),
         bulkhead: live.bulkhead(&format!("upstream/{}", plan.name), plan.concurrency),
         budget: live.budget(&plan.name),

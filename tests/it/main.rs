@@ -21,6 +21,7 @@ mod breaker_half_open;
 mod cli;
 mod concurrency;
 mod correlation;
+mod credentials;
 mod deadline;
 mod drain;
 mod duplicates;

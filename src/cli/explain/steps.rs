@@ -12,10 +12,11 @@ use crate::routes::plan::{Accept, LimitPlan, Plan, RoutePlan, Rung, UpstreamPlan
 use crate::routes::rule::Rule;
 use crate::telemetry::access::Format;
 
+use super::account;
 use super::asked::Asked;
 
 /// A policy's name and what it would do.
-type Step = (&'static str, String);
+pub(super) type Step = (&'static str, String);
 
 /// A request that has found its route.
 pub(super) struct Steps<'a> {
@@ -41,6 +42,7 @@ impl Steps<'_> {
                         self.route.profile.name()
                     ),
                 ));
+                steps.extend(account::callers(self.route));
                 steps.extend(self.limits());
                 self.answer(&mut steps);
             }
@@ -66,6 +68,7 @@ impl Steps<'_> {
             steps.push(("breaker check", check(name, breaker)));
             steps.push(("concurrency", self.concurrency(upstream)));
             steps.push(("breaker permit", permit(breaker)));
+            steps.extend(account::credential(self.plan, self.route));
             steps.push(("send", self.send(upstream)));
             steps.push(("judge", judge(upstream)));
             steps.push(("retry", self.retry(upstream)));

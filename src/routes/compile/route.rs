@@ -11,11 +11,11 @@ use crate::policy::deadline::DeadlineField;
 use crate::policy::retry::RetrySettings;
 use crate::profile::Profile;
 use crate::routes::pattern::{PathPattern, Rewrite, Slot};
-use crate::routes::plan::{Process, RoutePlan, Timeouts, UpstreamPlan};
+use crate::routes::plan::{Authorizes, CredentialPlan, Process, RoutePlan, Timeouts, UpstreamPlan};
 use crate::routes::rule::Rule;
 
 use super::notes::Notes;
-use super::{attempts, breakers, ladders, rules, stubs, upstreams};
+use super::{attempts, breakers, credentials, ladders, rules, stubs, upstreams};
 
 /// How long a create of unknown outcome is not repeated, unless the file says otherwise.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
 pub(super) fn compile(
     notes: &mut Notes<'_>,
     process: &Process,
-    upstreams: &[UpstreamPlan],
+    (upstreams, credentials): (&[UpstreamPlan], &[CredentialPlan]),
 ) -> (Vec<Rule>, Vec<RoutePlan>) {
     let written = &notes.config().routes;
     if written.is_empty() {
@@ -46,6 +46,7 @@ pub(super) fn compile(
             at,
             route,
             upstreams,
+            credentials,
         };
         let plan = draft.plan(notes, &rule, line);
         (rule, plan)
@@ -70,6 +71,7 @@ struct Draft<'a> {
     at: At,
     route: &'a Route,
     upstreams: &'a [UpstreamPlan],
+    credentials: &'a [CredentialPlan],
 }
 
 impl Draft<'_> {
@@ -80,6 +82,9 @@ impl Draft<'_> {
         let profile = route.profile.map(upstreams::profile);
         let profile = profile.unwrap_or(upstream.map_or(Profile::Generic, |u| u.profile));
         let stub = route.stub.as_ref();
+        let authorizes = self.authorizes(notes, upstream);
+        let fallback = ladders::compile(notes, &self.at, route, rule, self.upstreams);
+        let lead = (authorizes, fallback.as_slice(), self.upstreams);
         RoutePlan {
             name: route
                 .name
@@ -88,6 +93,8 @@ impl Draft<'_> {
                 .to_owned(),
             line,
             upstream: index,
+            authorizes,
+            callers: credentials::callers(notes, &self.at, route, rule, lead),
             rewrite: self.rewrite(notes, rule),
             host_param: upstream.and_then(|upstream| self.host_param(notes, upstream, rule)),
             restricted: restricted(upstream, profile, rule),
@@ -103,8 +110,20 @@ impl Draft<'_> {
             creates: route.creates.map(|flag| flag.get()),
             duplicate_window: self.duplicate_window(notes),
             concurrency: self.concurrency(notes),
-            fallback: ladders::compile(notes, &self.at, route, rule, self.upstreams),
+            fallback,
         }
+    }
+
+    /// By its own credential, else by its upstream's.
+    fn authorizes(&self, notes: &mut Notes<'_>, upstream: Option<&UpstreamPlan>) -> Authorizes {
+        let written = self.route.credential.as_ref();
+        if let (Some(_), None) = (written, &self.route.upstream) {
+            let what = "a credential has no effect without an upstream";
+            notes.problem(&self.at.key("credential"), what, "remove it");
+        }
+        credentials::used(notes, &self.at, written, self.credentials)
+            .or(upstream.map(|upstream| upstream.authorizes))
+            .unwrap_or(Authorizes::Caller)
     }
 
     fn timeouts(&self, notes: &mut Notes<'_>) -> Timeouts {

@@ -550,7 +550,7 @@ rate_limits:
   many: { requests: 5, per: 0s }
 defaults:
   timeouts: { connect: 3 sec }
-credentials: {}
+credentials: { c: {} }
 upstreams:
   api: { url: nonsense }
   other: { url: \"${NOT_SET}\" }
@@ -571,7 +571,7 @@ routes:
             "f.yaml:4:20",
             "f.yaml:5:29",
             "f.yaml:7:24",
-            "f.yaml:8:1",
+            "f.yaml:8:19",
             "f.yaml:10:15",
             "f.yaml:11:17",
             "f.yaml:14:24",

@@ -7,26 +7,32 @@ use rustls::pki_types::ServerName;
 use crate::config::At;
 use crate::config::schema::{self, UpstreamTls};
 use crate::profile::Profile;
-use crate::routes::plan::UpstreamPlan;
+use crate::routes::plan::{Authorizes, CredentialPlan, UpstreamPlan};
 use crate::upstream::target::Target;
 use crate::upstream::tls::{self, Tls, TlsSettings};
 
 use super::attempts;
 use super::breakers;
+use super::credentials;
 use super::notes::Notes;
 
 /// Stands in for a URL that is a problem, so that the rest can be checked.
 const NOWHERE: &str = "http://127.0.0.1";
 
 /// Every upstream of the file, in its order and under its index.
-pub(super) fn compile(notes: &mut Notes<'_>) -> Vec<UpstreamPlan> {
+pub(super) fn compile(notes: &mut Notes<'_>, all: &[CredentialPlan]) -> Vec<UpstreamPlan> {
     let written = notes.config().upstreams.iter();
     written
-        .filter_map(|(name, upstream)| one(notes, name, upstream))
+        .filter_map(|(name, upstream)| one(notes, name, upstream, all))
         .collect()
 }
 
-fn one(notes: &mut Notes<'_>, name: &str, written: &schema::Upstream) -> Option<UpstreamPlan> {
+fn one(
+    notes: &mut Notes<'_>,
+    name: &str,
+    written: &schema::Upstream,
+    all: &[CredentialPlan],
+) -> Option<UpstreamPlan> {
     let at = At::root().key("upstreams").key(name);
     notes.check_name(&at, name);
     let defaults = &notes.config().defaults;
@@ -42,6 +48,10 @@ fn one(notes: &mut Notes<'_>, name: &str, written: &schema::Upstream) -> Option<
             .forwarded
             .or(defaults.forwarded)
             .is_some_and(|flag| flag.get()),
+        authorizes: credentials::used(notes, &at, written.credential.as_ref(), all)
+            .unwrap_or(Authorizes::Caller),
+        allow_from: credentials::networks(notes, &at, written.allow_from.as_ref()),
+        token_file: credentials::token_file(notes, &at, written.caller_token_file.as_ref()),
         allow: allow(notes, &at.key("allow"), written, target.as_ref()),
         timeouts: breakers::timeouts(&[&written.timeouts, &defaults.timeouts]),
         concurrency: attempts::concurrency(&[&written.concurrency, &defaults.concurrency]),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::At;
 use crate::policy::identity::Source as Sign;
 use crate::policy::rate_limit::LimitBy;
-use crate::routes::plan::{Listener, Plan};
+use crate::routes::plan::{Authorizes, Listener, Plan};
 
 use super::notes::Notes;
 
@@ -107,6 +107,7 @@ fn reached<'p>(plan: &'p Plan, index: usize, listener: &Listener) -> Option<&'p 
         let bound = plan.matcher.rule(number)?.listener;
         let reaches = bound.is_none_or(|bound| usize::from(bound) == index);
         let upstream = plan.upstreams.get(route.upstream?)?;
+        let reaches = reaches && route.callers.is_none();
         reaches.then_some(upstream.name.as_str())
     })
 }
@@ -152,7 +153,7 @@ fn unencrypted(plan: &Plan, notes: &mut Notes<'_>) {
 }
 
 /// Whether a URL leads to this machine.
-fn is_near(url: &str) -> bool {
+pub(super) fn is_near(url: &str) -> bool {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = authority.split('/').next().unwrap_or_default();
     if let Ok(address) = authority.parse::<SocketAddr>() {
@@ -177,6 +178,16 @@ fn unused(plan: &Plan, notes: &mut Notes<'_>) {
     for (index, limit) in limits {
         if !routes.iter().any(|route| route.limits.contains(&index)) {
             idle(At::root().key("rate_limits"), &limit.name, notes);
+        }
+    }
+    for (index, credential) in plan.credentials.iter().enumerate() {
+        let uses = |authorizes: Authorizes| match authorizes {
+            Authorizes::Held(used) | Authorizes::CallerInstead(used) => used == index,
+            Authorizes::Caller => false,
+        };
+        let by_upstream = plan.upstreams.iter().any(|u| uses(u.authorizes));
+        if !by_upstream && !routes.iter().any(|route| uses(route.authorizes)) {
+            idle(At::root().key("credentials"), &credential.name, notes);
         }
     }
     for (index, breaker) in plan.breakers.iter().enumerate() {
