@@ -116,6 +116,9 @@ pub struct ListenLimits {
     pub target: Option<Size>,
     /// Streams open at once on an HTTP/2 connection. Default 100.
     pub h2_streams: Option<Count>,
+    /// Bytes a second that a request body brings at least, on average once `body_idle` has passed; 0
+    /// is any. Default `500B`.
+    pub body_rate: Option<Size>,
 }
 
 /// The certificate of a listener. Files are read again when they change.

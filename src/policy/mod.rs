@@ -10,6 +10,7 @@ pub mod concurrency;
 pub mod deadline;
 pub mod identity;
 pub mod outcome;
+pub mod pace;
 pub mod rate_limit;
 pub mod retry;
 pub mod window;

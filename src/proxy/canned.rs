@@ -47,7 +47,7 @@ pub async fn answer(
 ) -> Result<Canned, Stop> {
     exchange.source = Source::Stub;
     let json = if stub.needs_body() {
-        read_json(body, exchange.client.body_idle).await?
+        read_json(body, exchange.client.pace.pause).await?
     } else {
         None
     };

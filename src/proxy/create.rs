@@ -35,6 +35,10 @@ const LARGEST: u64 = 1 << 20;
 /// How long an equal create waits for the news that the client of the one under way has left.
 const HEARSAY: Duration = Duration::from_millis(25);
 
+/// What a client is told whose body crawls.
+const TOO_SLOW: &str =
+    "the request's body came more slowly than the listener's limits.body_rate asks";
+
 /// A create that is ready to go.
 pub struct Job {
     /// Head and destination.
@@ -84,7 +88,8 @@ pub async fn take_body(exchange: &Exchange, body: Option<Incoming>) -> Result<Ta
     if body.size_hint().lower() > LARGEST {
         return Ok(Taken::TooLarge(Load::Stream(Some(body))));
     }
-    let patience = exchange.client.body_idle;
+    let pace = exchange.client.pace;
+    let (patience, began) = (pace.pause, clock::now());
     let (mut ahead, mut held) = (VecDeque::new(), 0);
     loop {
         match tokio::time::timeout(patience, body.frame()).await {
@@ -105,6 +110,9 @@ pub async fn take_body(exchange: &Exchange, body: Option<Incoming>) -> Result<Ta
                 let detail = format!("no byte of the request's body came for {patience:?}");
                 return Err(Refusal::new(Reason::RequestTimeout, detail));
             }
+        }
+        if pace.is_too_slow(held, clock::now() - began) {
+            return Err(Refusal::new(Reason::RequestTimeout, TOO_SLOW));
         }
         if held > LARGEST {
             return Ok(Taken::TooLarge(Load::Begun(ahead, body)));

@@ -6,6 +6,7 @@
 use crate::clock::{self, Duration};
 use crate::live::bulkhead::NoPlace;
 use crate::policy::outcome::Outcome;
+use crate::policy::pace::Pace;
 use crate::policy::retry::{self, Facts, Failed, Moment, Next, Safety};
 use crate::profile::{BODY_START, Reading};
 use crate::proxy::attempt::Attempt;
@@ -69,7 +70,10 @@ impl<'a> Journey<'a> {
             connect: timeouts.connect,
             first_byte: timeouts.first_byte,
             idle: timeouts.idle,
-            upload_idle: timeouts.idle.min(exchange.client.body_idle),
+            upload: Pace {
+                pause: timeouts.idle.min(exchange.client.pace.pause),
+                ..exchange.client.pace
+            },
             total,
             set_by,
             deadline: exchange.arrived + total,

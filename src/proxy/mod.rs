@@ -26,6 +26,7 @@ pub mod turned_away;
 pub use stopping::{Phase, Stopping};
 
 use crate::clock::Duration;
+use crate::policy::pace::Pace;
 use crate::profile::Dialect;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::create::{Job, Pending};
@@ -97,8 +98,8 @@ pub struct Client {
     pub tls: bool,
     /// The longest target that its listener takes, in bytes.
     pub longest_target: usize,
-    /// How long its listener waits for the next byte of a body.
-    pub body_idle: Duration,
+    /// How slowly it may send a body.
+    pub pace: Pace,
 }
 
 /// The connection is to end without an answer.

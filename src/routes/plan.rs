@@ -10,6 +10,7 @@ use crate::policy::breaker::BreakerSettings;
 use crate::policy::concurrency::Concurrency;
 use crate::policy::deadline::DeadlineField;
 use crate::policy::identity::Clients;
+use crate::policy::pace::Pace;
 use crate::policy::rate_limit::LimitSettings;
 use crate::policy::retry::RetrySettings;
 use crate::profile::Profile;
@@ -91,6 +92,16 @@ pub struct Listener {
     pub tls: Option<Certificate>,
 }
 
+impl Listener {
+    /// How slowly its clients may send a body.
+    pub fn pace(&self) -> Pace {
+        Pace {
+            pause: self.timeouts.body_idle,
+            rate: self.limits.body_rate,
+        }
+    }
+}
+
 /// How long a listener waits for its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerTimeouts {
@@ -119,6 +130,8 @@ pub struct ListenerLimits {
     pub target: usize,
     /// Streams at once on an HTTP/2 connection.
     pub h2_streams: u32,
+    /// Bytes of a body that come in a second at least, on average.
+    pub body_rate: u64,
 }
 
 /// The operator's listener.

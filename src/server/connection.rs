@@ -43,7 +43,7 @@ pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc
         listener: index,
         tls: tls.is_some(),
         longest_target: listener.limits.target,
-        body_idle: listener.timeouts.body_idle,
+        pace: listener.pace(),
     };
     let live = Arc::clone(&worker.table().live);
     let limits = listener.limits;

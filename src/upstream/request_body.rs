@@ -21,6 +21,7 @@ pub struct Progress {
     bytes: AtomicU64,
     ended: OnceLock<Instant>,
     failed: AtomicBool,
+    awaited: AtomicBool,
     kept: Mutex<Kept>,
 }
 
@@ -86,6 +87,11 @@ impl Progress {
 
     fn end(&self) {
         self.ended.get_or_init(clock::now);
+    }
+
+    /// Whether the client is to send more; otherwise the upstream is to take what is there.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited.load(Relaxed)
     }
 
     /// Whether the client failed to send all of it.
@@ -166,6 +172,7 @@ impl Body for RequestBody {
                     Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
                     None => Pin::new(&mut *incoming).poll_frame(cx),
                 };
+                progress.awaited.store(polled.is_pending(), Relaxed);
                 match &polled {
                     Poll::Ready(None) => progress.end(),
                     Poll::Ready(Some(Err(_))) => progress.failed.store(true, Relaxed),

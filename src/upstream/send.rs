@@ -5,6 +5,7 @@
 //! every failure whether the upstream may have seen the request.
 
 use crate::clock::{self, Duration, Instant};
+use crate::policy::pace::Pace;
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::connect::connect;
 use crate::upstream::error::{SendError, SetBy, UpstreamError};
@@ -41,8 +42,8 @@ pub struct Waits {
     pub first_byte: Duration,
     /// Between two chunks of the answer's body.
     pub idle: Duration,
-    /// Between two chunks of the request's body.
-    pub upload_idle: Duration,
+    /// How slowly the request's body may come.
+    pub upload: Pace,
     /// From arrival to the head of the answer, over all attempts.
     pub total: Duration,
     /// Who says so.
@@ -186,6 +187,7 @@ struct Patience<'a> {
     upload: Option<&'a Progress>,
     seen: u64,
     waits: Waits,
+    began: Instant,
     due: Instant,
 }
 
@@ -193,13 +195,15 @@ impl<'a> Patience<'a> {
     fn new(upload: Option<&'a Progress>, waits: &Waits) -> Self {
         let step = match upload {
             None => waits.first_byte,
-            Some(_) => waits.first_byte.min(waits.upload_idle),
+            Some(_) => waits.first_byte.min(waits.upload.pause),
         };
-        let due = (clock::now() + step).min(waits.deadline);
+        let began = clock::now();
+        let due = (began + step).min(waits.deadline);
         Patience {
             upload,
             seen: 0,
             waits: *waits,
+            began,
             due,
         }
     }
@@ -217,9 +221,22 @@ impl<'a> Patience<'a> {
         };
         let due = match upload.ended_at() {
             Some(ended) => ended + self.waits.first_byte,
-            None if upload.bytes() != self.seen => now + self.waits.upload_idle,
+            None if upload.is_awaited()
+                && self
+                    .waits
+                    .upload
+                    .is_too_slow(upload.bytes(), now - self.began) =>
+            {
+                let why = "it came too slowly (the listener's limits.body_rate)".to_owned();
+                return Some(UpstreamError::ClientBody { why });
+            }
+            None if upload.bytes() != self.seen => now + self.waits.upload.pause,
+            None if !upload.is_awaited() => {
+                let after = self.waits.upload.pause;
+                return Some(UpstreamError::IdleTimeout { after });
+            }
             None => {
-                let why = format!("no byte of it came for {:?}", self.waits.upload_idle);
+                let why = format!("no byte of it came for {:?}", self.waits.upload.pause);
                 return Some(UpstreamError::ClientBody { why });
             }
         };

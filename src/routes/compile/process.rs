@@ -189,6 +189,7 @@ fn limits(notes: &mut Notes<'_>, at: &At, written: &ListenLimits) -> ListenerLim
         fields: wide(fields),
         target: usize::try_from(target).unwrap_or(usize::MAX),
         h2_streams: written.h2_streams.map_or(100, Count::get),
+        body_rate: written.body_rate.map_or(500, Size::get),
     }
 }
 
