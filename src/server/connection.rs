@@ -2,15 +2,15 @@
 //!
 //! Finds out which protocol is spoken, serves it, and ends when the watch or a stop asks for it.
 
-use crate::proxy::body::{BodyError, ResponseBody};
 use crate::proxy::{Client, HangUp, Worker, handle, malformed};
 use crate::routes::plan::{Listener, ListenerLimits};
+use crate::server::answer::{Stream, Watched};
+use crate::server::frames::PREFACE;
 use crate::server::io::{ClientIo, Transport};
 use crate::server::tls::Keeper;
-use crate::server::watch::{Busy, Order, Watch};
+use crate::server::watch::{Order, Watch};
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -18,15 +18,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-
-/// What an HTTP/2 client sends first (RFC 9113 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves one accepted connection.
 pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc<Watch>) {
@@ -105,30 +102,30 @@ async fn speak(
     let Ok((ahead, is_h2)) = first_bytes(&mut transport, &watch).await else {
         return;
     };
-    let io = TokioIo::new(ClientIo::new(transport, ahead, Arc::clone(&watch)));
-    let (busy, recorder) = (Arc::clone(&watch), Arc::clone(&worker));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, busy) = (Arc::clone(&worker), busy.begin());
-        async move { answer(&worker, client, request, busy).await }
-    });
+    let io = TokioIo::new(ClientIo::new(transport, ahead, Arc::clone(&watch), is_h2));
     if is_h2 {
-        speak_h2(io, service, limits, &watch).await;
-    } else {
-        let over = speak_h1(io, service, limits, &watch).await;
-        if let Some(status) = over.err().as_ref().and_then(answered_by_parser) {
-            malformed(&recorder, client, status);
-        }
+        let here = Arc::clone(&watch);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (worker, here, busy) = (Arc::clone(&worker), Arc::clone(&here), here.begin());
+            async move {
+                let answer = handle(&worker, client, request).await?;
+                Ok::<_, HangUp>(answer.map(|body| Stream::new(body, busy, &here)))
+            }
+        });
+        return speak_h2(io, service, limits, &watch).await;
     }
-}
-
-async fn answer(
-    worker: &Arc<Worker>,
-    client: Client,
-    request: Request<Incoming>,
-    busy: Busy,
-) -> Result<Response<Watched>, HangUp> {
-    let answer = handle(worker, client, request).await?;
-    Ok(answer.map(|body| Watched { body, _busy: busy }))
+    let (here, recorder) = (Arc::clone(&watch), Arc::clone(&worker));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (worker, busy) = (Arc::clone(&worker), here.begin());
+        async move {
+            let answer = handle(&worker, client, request).await?;
+            Ok::<_, HangUp>(answer.map(|body| Watched::new(body, busy)))
+        }
+    });
+    let over = speak_h1(io, service, limits, &watch).await;
+    if let Some(status) = over.err().as_ref().and_then(answered_by_parser) {
+        malformed(&recorder, client, status);
+    }
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge.
@@ -194,7 +191,7 @@ fn answered_by_parser(e: &hyper::Error) -> Option<StatusCode> {
 
 async fn speak_h2<S>(io: Io, service: S, limits: ListenerLimits, watch: &Watch)
 where
-    S: hyper::service::HttpService<Incoming, ResBody = Watched>,
+    S: hyper::service::HttpService<Incoming, ResBody = Stream>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: Send + 'static,
 {
@@ -222,30 +219,4 @@ where
         connection.as_mut().poll(cx).map(|_| ())
     })
     .await;
-}
-
-/// An answer's body that tells the watch when the exchange is over.
-pub struct Watched {
-    body: ResponseBody,
-    _busy: Busy,
-}
-
-impl Body for Watched {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

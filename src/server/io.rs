@@ -5,6 +5,7 @@
 //! is still on its way.
 
 use crate::clock::Duration;
+use crate::server::frames::Frames;
 use crate::server::watch::Watch;
 use bytes::{Buf, Bytes};
 use std::future::Future;
@@ -58,6 +59,8 @@ pub struct ClientIo {
     ahead: Bytes,
     watch: Arc<Watch>,
     linger: Option<Linger>,
+    /// Where the client stands within its frames, if it speaks HTTP/2.
+    frames: Option<Frames>,
 }
 
 struct Linger {
@@ -67,12 +70,27 @@ struct Linger {
 
 impl ClientIo {
     /// `ahead` is what was read to find out which protocol is spoken.
-    pub fn new(transport: Transport, ahead: Bytes, watch: Arc<Watch>) -> Self {
+    pub fn new(transport: Transport, ahead: Bytes, watch: Arc<Watch>, is_h2: bool) -> Self {
+        if is_h2 {
+            watch.speaks_h2();
+        }
         ClientIo {
             transport,
             ahead,
             watch,
             linger: None,
+            frames: is_h2.then(Frames::default),
+        }
+    }
+
+    /// Tells the watch what has come.
+    fn came(&mut self, bytes: &[u8]) {
+        match &mut self.frames {
+            None => self.watch.read(),
+            Some(frames) => {
+                let ended = frames.feed(bytes);
+                self.watch.blocks(ended, frames.is_block_open());
+            }
         }
     }
 }
@@ -85,14 +103,15 @@ impl AsyncRead for ClientIo {
     ) -> Poll<io::Result<()>> {
         if self.ahead.has_remaining() {
             let n = self.ahead.len().min(buf.remaining());
-            buf.put_slice(&self.ahead.split_to(n));
-            self.watch.read();
+            let bytes = self.ahead.split_to(n);
+            buf.put_slice(&bytes);
+            self.came(&bytes);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.watch.read();
+        if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
+            self.came(bytes);
         }
         polled
     }

@@ -5,7 +5,9 @@
 //! them.
 
 pub mod accept;
+pub mod answer;
 pub mod connection;
+pub mod frames;
 pub mod io;
 pub mod listen;
 pub mod tls;

@@ -2,12 +2,14 @@
 //!
 //! A connection only flips flags; a sweeper on the same worker looks at all of them a few times a
 //! second and ends those that wait for too long. The head of a request is timed from its first
-//! byte, whatever trickles in after it; an idle connection from the end of its last exchange.
+//! byte, whatever trickles in after it; an idle connection from the end of its last exchange. Over
+//! HTTP/2, where heads and exchanges overlap, an open header block is timed by itself, and so is
+//! each answer that its client leaves no room for: that one alone is given up.
 
 use crate::clock::{Duration, Instant};
 use crate::routes::plan::ListenerTimeouts;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
 /// What the sweeper asks of a connection.
@@ -26,8 +28,21 @@ const IDLE: u8 = 1;
 const HEAD: u8 = 2;
 const BUSY: u8 = 3;
 
+/// An answer on a connection that carries several.
+pub trait Answer: Send + Sync {
+    /// A number that changes whenever the answer moves, and nothing while it waits for somebody else
+    /// than its client.
+    fn owed(&self) -> Option<u32>;
+    /// Gives it up: whatever it holds goes now.
+    fn give_up(&self);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The flags of one connection.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Watch {
     phase: AtomicU8,
     /// Counts changes of phase, so that the sweeper can tell a long phase from two short ones.
@@ -38,9 +53,31 @@ pub struct Watch {
     order: AtomicU8,
     closed: AtomicBool,
     waker: Mutex<Option<Waker>>,
+    /// Over HTTP/2: a header block is open, and which one it is.
+    block: AtomicBool,
+    blocks: AtomicU32,
+    /// Over HTTP/2: answers that the sweeper has not seen yet.
+    answers: Mutex<Vec<Weak<dyn Answer>>>,
 }
 
 impl Watch {
+    /// The connection speaks HTTP/2: bytes alone say nothing of a head.
+    pub fn speaks_h2(&self) {
+        self.enter(IDLE);
+    }
+
+    /// Header blocks have ended, and one is open or is not.
+    pub fn blocks(&self, ended: u32, open: bool) {
+        self.blocks
+            .store(self.blocks.load(Relaxed).wrapping_add(ended), Relaxed);
+        self.block.store(open, Relaxed);
+    }
+
+    /// An answer begins.
+    pub fn answers(&self, answer: Weak<dyn Answer>) {
+        lock(&self.answers).push(answer);
+    }
+
     fn enter(&self, phase: u8) {
         self.phase.store(phase, Relaxed);
         self.turn
@@ -82,11 +119,7 @@ impl Watch {
     /// Asks something of the connection and wakes it.
     pub fn ask(&self, order: Order) {
         self.order.fetch_max(order as u8, Relaxed);
-        let waker = self
-            .waker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let waker = lock(&self.waker).clone();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -94,7 +127,7 @@ impl Watch {
 
     /// Whom to wake: the connection's task, which never changes.
     pub fn wake_by(&self, waker: &Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        *lock(&self.waker) = Some(waker.clone());
     }
 
     /// The connection is gone.
@@ -104,7 +137,6 @@ impl Watch {
 }
 
 /// An exchange under way.
-#[derive(Debug)]
 pub struct Busy(Arc<Watch>);
 
 impl Drop for Busy {
@@ -122,6 +154,35 @@ struct Seen {
     since: Instant,
     writes: u32,
     blocked_since: Option<Instant>,
+    /// The open header block, and since when.
+    block: Option<(u32, Instant)>,
+    answers: Vec<Owed>,
+}
+
+/// An answer, when it moved last, and how far it was then.
+struct Owed {
+    answer: Weak<dyn Answer>,
+    moved: Option<u32>,
+    since: Instant,
+}
+
+impl Owed {
+    /// Looks once; `false` once the answer is gone or given up.
+    fn look(&mut self, now: Instant, patience: Duration) -> bool {
+        let Some(answer) = self.answer.upgrade() else {
+            return false;
+        };
+        let moved = answer.owed();
+        if moved != self.moved || moved.is_none() {
+            (self.moved, self.since) = (moved, now);
+            return true;
+        }
+        let stalled = now.saturating_duration_since(self.since) >= patience;
+        if stalled {
+            answer.give_up();
+        }
+        !stalled
+    }
 }
 
 impl Seen {
@@ -138,9 +199,39 @@ impl Seen {
             _ => None,
         };
         let waited = now.saturating_duration_since(self.since);
-        if limit.is_some_and(|limit| waited >= limit) || self.is_stalled(now) {
+        let late = limit.is_some_and(|limit| waited >= limit);
+        if late || self.is_stalled(now) || self.has_old_block(now) {
             self.watch.ask(Order::End);
         }
+        self.look_at_answers(now);
+    }
+
+    fn has_old_block(&mut self, now: Instant) -> bool {
+        if !self.watch.block.load(Relaxed) {
+            self.block = None;
+            return false;
+        }
+        let number = self.watch.blocks.load(Relaxed);
+        match self.block {
+            Some((seen, since)) if seen == number => {
+                now.saturating_duration_since(since) >= self.timeouts.head
+            }
+            _ => {
+                self.block = Some((number, now));
+                false
+            }
+        }
+    }
+
+    fn look_at_answers(&mut self, now: Instant) {
+        let begun = std::mem::take(&mut *lock(&self.watch.answers));
+        self.answers.extend(begun.into_iter().map(|answer| Owed {
+            answer,
+            moved: None,
+            since: now,
+        }));
+        let patience = self.timeouts.write_stall;
+        self.answers.retain_mut(|owed| owed.look(now, patience));
     }
 
     fn is_stalled(&mut self, now: Instant) -> bool {
@@ -175,6 +266,8 @@ impl Sweeper {
             since: now,
             writes: 0,
             blocked_since: None,
+            block: None,
+            answers: Vec::new(),
         };
         self.lock().push(seen);
     }
@@ -194,10 +287,8 @@ impl Sweeper {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Seen>> {
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
+        lock(&self.connections)
     }
 }
 
@@ -272,6 +363,56 @@ mod tests {
         assert_eq!(watch.order(), Order::Go);
         pass(&sweeper, now, 2, || {});
         assert_eq!(watch.order(), Order::End);
+    }
+
+    #[test]
+    fn over_h2_bytes_are_no_head_and_an_open_block_is() {
+        let (sweeper, watch, now) = connection();
+        watch.speaks_h2();
+        let now = pass(&sweeper, now, 3, || watch.blocks(0, false));
+        assert_eq!(watch.order(), Order::Go);
+        let _busy = watch.begin();
+        let now = pass(&sweeper, now, 20, || watch.blocks(1, true));
+        assert_eq!(watch.order(), Order::Go, "each of them was another block");
+        pass(&sweeper, now, 3, || watch.blocks(0, true));
+        assert_eq!(watch.order(), Order::End);
+    }
+
+    #[derive(Default)]
+    struct Reply {
+        polls: AtomicU32,
+        elsewhere: AtomicBool,
+        gone: AtomicBool,
+    }
+
+    impl Answer for Reply {
+        fn owed(&self) -> Option<u32> {
+            (!self.elsewhere.load(Relaxed)).then(|| self.polls.load(Relaxed))
+        }
+
+        fn give_up(&self) {
+            self.gone.store(true, Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_its_client_leaves_no_room_for_is_given_up_alone() {
+        let (sweeper, watch, now) = connection();
+        watch.speaks_h2();
+        let _busy = watch.begin();
+        let replies: [Arc<Reply>; 3] = Default::default();
+        for reply in &replies {
+            let answer: Arc<dyn Answer> = Arc::clone(reply) as _;
+            watch.answers(Arc::downgrade(&answer));
+        }
+        let [moving, waiting, stalled] = &replies;
+        waiting.elsewhere.store(true, Relaxed);
+        pass(&sweeper, now, 6, || {
+            moving.polls.fetch_add(1, Relaxed);
+        });
+        let gone = |reply: &Arc<Reply>| reply.gone.load(Relaxed);
+        assert!(gone(stalled) && !gone(moving) && !gone(waiting));
+        assert_eq!(watch.order(), Order::Go);
     }
 
     #[test]

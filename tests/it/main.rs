@@ -36,6 +36,7 @@ mod reload;
 mod retry;
 mod routing;
 mod shipped;
+mod slow;
 mod stub;
 mod support;
 mod timeouts;
