@@ -42,6 +42,7 @@
 //! | [`telemetry`] | metrics, access log, the process's own log | waits for a reader |
 //! | [`credential`] | what we hold for callers: secrets, tokens, and who may use them | shows any of it |
 //! | [`guard`] | creates of unknown outcome, in memory and in a state file | knows a request beyond its bytes |
+//! | [`fleet`] | what replicas share, in a Redis or Valkey: limits | makes a request wait longer than one time-out |
 //! | [`live`] | state that outlives a reload, by name | knows a route table |
 //! | [`proxy`] | one request's journey; `refusal.rs` alone chooses a status of ours | sees two tables in one exchange |
 //! | [`server`] | sockets, threads, TLS, waits of clients, drain | knows what is done with a request |
@@ -95,6 +96,8 @@ pub mod telemetry;
 pub mod credential;
 
 pub mod guard;
+
+pub mod fleet;
 
 pub mod live;
 

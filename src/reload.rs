@@ -135,6 +135,9 @@ impl Reloader {
         if old.threads != new.threads {
             changed.push("a changed thread count".to_owned());
         }
+        if old.store != new.store {
+            changed.push("a changed redis".to_owned());
+        }
         changed
     }
 }

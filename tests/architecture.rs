@@ -30,12 +30,15 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("guard", &["clock"]),
     // What we hold for callers: it reads files and calls token endpoints, and knows no request.
     ("credential", &["clock", "policy", "telemetry", "upstream"]),
+    // What replicas share. The resolver is the one that upstreams have: a static binary has no other.
+    ("fleet", &["clock", "policy", "telemetry", "upstream"]),
     // State that outlives a reload, by name; it does not know the tables that lead to it.
     (
         "live",
         &[
             "clock",
             "credential",
+            "fleet",
             "guard",
             "policy",
             "profile",
@@ -50,6 +53,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "clock",
             "credential",
+            "fleet",
             "policy",
             "profile",
             "stub",
@@ -63,6 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "credential",
+            "fleet",
             "policy",
             "profile",
             "stub",
@@ -75,6 +80,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "clock",
             "credential",
+            "fleet",
             "live",
             "policy",
             "profile",
@@ -89,6 +95,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "clock",
             "credential",
+            "fleet",
             "guard",
             "live",
             "policy",

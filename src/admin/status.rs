@@ -6,9 +6,9 @@ use super::Admin;
 use crate::clock;
 use crate::live::circuit::Circuit;
 use crate::policy::breaker::Snapshot;
-use crate::policy::rate_limit::{LimitBy, Mode};
+use crate::policy::rate_limit::{LimitBy, Mode, OnLoss};
 use crate::routes::plan::RoutePlan;
-use crate::routes::table::Table;
+use crate::routes::table::{LimitRule, Table};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -29,6 +29,7 @@ pub fn whole(admin: &Admin) -> Value {
         "upstreams": upstreams(&table),
         "breakers": breakers(&table),
         "limits": limits(&table),
+        "store": store(&table),
         "routes": routes(&table),
     })
 }
@@ -109,6 +110,38 @@ fn limits(table: &Table) -> Vec<Value> {
         }))
     };
     table.limits.iter().filter_map(describe).collect()
+}
+
+/// What replicas share, and what is decided by this one alone while that is away; null where they share nothing.
+fn store(table: &Table) -> Value {
+    let Some(fleet) = table.live.fleet() else {
+        return Value::Null;
+    };
+    let standing = fleet.store().standing();
+    let degraded: Vec<String> = match standing.up {
+        true => Vec::new(),
+        false => degraded(table),
+    };
+    json!({
+        "address": fleet.address(),
+        "up": standing.up,
+        "since": clock::rfc3339(clock::shown(standing.since)),
+        "why": standing.why,
+        "degraded": degraded,
+    })
+}
+
+fn degraded(table: &Table) -> Vec<String> {
+    let limit = |rule: &std::sync::Arc<LimitRule>| {
+        let (on_loss, _) = rule.shared.as_ref()?;
+        let how = match on_loss {
+            OnLoss::Local => "counts on this replica alone",
+            OnLoss::Open => "lets everything pass",
+            OnLoss::Closed => "lets nothing pass",
+        };
+        Some(format!("limit {} {how}", rule.limit.name()))
+    };
+    table.limits.iter().filter_map(limit).collect()
 }
 
 /// Every route, in the order in which they are tried.

@@ -38,7 +38,11 @@ fn verdict(plan: &Plan) -> String {
         0 => String::new(),
         number => format!(", {}", count(number, "warning")),
     };
-    format!("{}: ok, {routes}, {upstreams}{warnings}", plan.file)
+    let store = plan.process.store.as_ref();
+    let shared = store.map_or_else(String::new, |store| {
+        format!(", shared with other replicas through {}", store.address())
+    });
+    format!("{}: ok, {routes}, {upstreams}{shared}{warnings}", plan.file)
 }
 
 #[cfg(test)]

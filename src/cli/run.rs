@@ -112,6 +112,10 @@ fn start_live(process: &Process) -> anyhow::Result<Arc<Live>> {
         live.guard_in(file)
             .with_context(|| format!("cannot use the state_file {}", file.display()))?;
     }
+    if let Some(store) = &process.store {
+        live.share(store)
+            .with_context(|| format!("cannot share through the store at {}", store.address()))?;
+    }
     live.metrics
         .gauge(
             "trunkline_build_info",

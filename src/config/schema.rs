@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::shape::{Named, OneOrMany};
-use super::units::{Address, Count, Dur, Flag, Identify, Network, Size, Text};
+use super::units::{Address, Count, Dur, Flag, Identify, Network, Secret, Size, Text};
 
 pub use super::credential::{BasicCredential, Credential, FieldCredential, UsedCredential};
 pub use super::stub::{Fallback, Fault, Per, Stub, StubAnswer};
@@ -56,6 +56,28 @@ pub struct Config {
     pub threads: Option<Count<1, 1024>>,
     /// File that holds the records of creates across a crash. Off unless given.
     pub state_file: Option<Text>,
+    /// The store that replicas share. Off unless given.
+    pub redis: Option<Redis>,
+}
+
+/// The Redis or Valkey through which several replicas act as one.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Redis {
+    /// `redis://` or, over TLS, `rediss://`, then `[user][:password]@host[:port][/database]`; empty is off. This or `url_file`.
+    pub url: Option<Secret>,
+    /// File that holds the URL.
+    pub url_file: Option<Text>,
+    /// File that holds the password, where the URL has none.
+    pub password_file: Option<Text>,
+    /// PEM file with the authorities to trust. Default: the machine's trust store.
+    pub ca_file: Option<Text>,
+    /// The longest that a request waits for one answer. Default `25ms`.
+    pub timeout: Option<Dur>,
+    /// Whether the URL leads to a cluster. Default `false`.
+    pub cluster: Option<Flag>,
+    /// What every key begins with; replicas with the same one share. Default `trunkline`.
+    pub prefix: Option<Text>,
 }
 
 /// The three places a process may run in.

@@ -8,12 +8,10 @@ use super::problem::{At, Segment};
 
 /// Places (`*` is any name or number) and what each would have been for.
 pub const NOT_SERVED: &[(&str, &str)] = &[
-    ("redis", "state shared by replicas"),
     ("tracing", "traces"),
     ("webhooks", "checks of webhook signatures"),
     ("verify", "checks of webhook signatures"),
     ("listen.*.proxy_protocol", "the PROXY protocol"),
-    ("rate_limits.*.on_store_loss", "limits shared by replicas"),
     ("upstreams.*.protocol", "a choice of the HTTP version"),
     ("routes.*.cache", "stored answers"),
     ("routes.*.verify", "checks of webhook signatures"),

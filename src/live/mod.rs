@@ -9,6 +9,7 @@ pub mod circuit;
 pub mod events;
 
 use crate::clock;
+use crate::fleet::{self, Fleet};
 use crate::guard::{Answers, Bounds, Guard, StateFileError};
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
@@ -41,6 +42,7 @@ pub struct Live {
     in_flight: Mutex<HashMap<String, Arc<AtomicU64>>>,
     guard: OnceLock<Guard>,
     answers: Answers,
+    fleet: OnceLock<Fleet>,
 }
 
 impl Default for Live {
@@ -56,6 +58,7 @@ impl Default for Live {
             in_flight: Mutex::default(),
             guard: OnceLock::new(),
             answers: Answers::new(ANSWER_BYTES),
+            fleet: OnceLock::new(),
         }
     }
 }
@@ -143,6 +146,21 @@ impl Live {
         let guard = Guard::open(file, Bounds::default(), clock::now(), clock::wall())?;
         self.guard.get_or_init(|| guard);
         Ok(())
+    }
+
+    /// Shares with other replicas from now on. Called once, before the first request.
+    ///
+    /// # Errors
+    /// As for [`Fleet::start`]; a store that cannot be reached is none.
+    pub fn share(&self, settings: &fleet::Settings) -> std::io::Result<()> {
+        let fleet = Fleet::start(settings, &self.metrics)?;
+        self.fleet.get_or_init(|| fleet);
+        Ok(())
+    }
+
+    /// This replica's part of what all share, where they do.
+    pub fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.get()
     }
 
     /// What was answered under an `Idempotency-Key`.

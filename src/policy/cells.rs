@@ -100,6 +100,23 @@ impl Set {
         Ok((answer, was_free))
     }
 
+    /// Takes over what another memory knows of `key`; true when a free place was taken.
+    fn learn(&mut self, key: u64, moment: Moment, arrival: u64) -> bool {
+        self.latest = self.latest.max(moment.now);
+        let cap = self.latest.saturating_add(moment.most);
+        let arrival = arrival.min(cap);
+        if let Some(place) = self.place_of(key) {
+            place.arrival = place.arrival.max(arrival);
+            return false;
+        }
+        let floor = self.floor;
+        let place = self.earliest();
+        let displaced = place.arrival;
+        *place = Place { key, arrival };
+        self.floor = displaced.max(floor);
+        displaced == 0
+    }
+
     /// Takes in a place of another table; the set that is full keeps its latest arrival times.
     fn admit(&mut self, mut incoming: Place) {
         let earliest = self.earliest();
@@ -157,6 +174,23 @@ impl Cells {
             self.taken.fetch_add(1, Ordering::Relaxed);
         }
         Ok(answer)
+    }
+
+    /// The arrival time in `key`'s own place, if it has one.
+    pub fn own(&self, key: u64) -> Option<u64> {
+        let set = self.sets.get(index(key, self.sets.len()))?;
+        lock(set).place_of(key).map(|place| place.arrival)
+    }
+
+    /// Takes over an arrival time that a memory with all requests of `key` holds: the key's own place moves forward to
+    /// it, never back, and a newcomer starts exactly there.
+    pub fn learn(&self, key: u64, moment: Moment, arrival: u64) {
+        if let Some(set) = self.sets.get(index(key, self.sets.len()))
+            && arrival > moment.now
+            && lock(set).learn(key, moment, arrival)
+        {
+            self.taken.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A table for another number of clients with all that this one knows: places move, floors go along, and a debt

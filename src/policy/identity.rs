@@ -1,15 +1,16 @@
 //! Who is calling: the address behind the proxies that are trusted, and the first identity of `identify_by` that the
 //! request carries, as a key that rate limits, stubs and caches can count by.
 //!
-//! Values (header contents, user names, tokens) leave this file only as hashes with a seed drawn at start-up. A request
-//! must never be able to choose its own identity from an address that the configuration does not believe. Called once
+//! Values (header contents, user names, tokens) leave this file only as hashes with a seed drawn at start-up, and with
+//! a second one where several replicas have to mean the same client by it. A request must never be able to choose its own identity from an address that the configuration does not believe. Called once
 //! per request while the exchange is set up, and by the compiler of the configuration.
 
+mod keys;
+
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -17,6 +18,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
+
+use keys::Keys;
+pub use keys::{ClientKey, FleetKey, FleetSeed};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -28,46 +32,12 @@ const BASIC: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// One seed for the life of the process, so that keys survive a reload and cannot be predicted from outside.
-static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-
-/// A hash of who is calling; shown as 16 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ClientKey(u64);
-
-impl ClientKey {
-    /// The key of `value` within `kind`; equal values of different kinds get different keys.
-    pub fn of(kind: &str, value: &[u8]) -> Self {
-        let mut hasher = SEED.build_hasher();
-        hasher.write(kind.as_bytes());
-        hasher.write_u8(0xff);
-        hasher.write(value);
-        Self(hasher.finish())
-    }
-
-    /// All 64 bits, evenly spread.
-    pub fn as_u64(self) -> u64 {
-        self.0
-    }
-
-    fn of_address(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(v4) => Self::of("ip", &v4.octets()),
-            IpAddr::V6(v6) => Self::of("ip", &v6.octets()),
-        }
-    }
-}
-
-impl fmt::Display for ClientKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl fmt::Debug for ClientKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
+/// A request's connection and head, and the seed of the fleet.
+#[derive(Clone, Copy)]
+struct Caller<'a> {
+    socket: IpAddr,
+    headers: &'a HeaderMap,
+    seed: Option<&'a FleetSeed>,
 }
 
 /// Where an identity is read from.
@@ -147,6 +117,8 @@ impl FromStr for Identify {
 pub struct Identity {
     /// What limits count by.
     pub key: ClientKey,
+    /// The same on every replica, where they count together.
+    pub fleet: Option<FleetKey>,
     /// The client's address behind the trusted proxies, whole.
     pub address: IpAddr,
     named: Named,
@@ -182,7 +154,7 @@ impl fmt::Display for Shown<'_> {
                 write!(f, "{}", net.addr())
             }
             Named::Address(net) => write!(f, "{net}"),
-            Named::Hashed(label) => write!(f, "{label}#{:08x}", self.0.key.0 >> 32),
+            Named::Hashed(label) => write!(f, "{label}#{:08x}", self.0.key.as_u64() >> 32),
         }
     }
 }
@@ -262,50 +234,64 @@ impl Clients {
 
     /// The first identity of `identify_by` that is present and believed; the address if there is none.
     ///
-    /// `path_param` answers the route's path parameters by name. Empty values count as absent.
+    /// `path_param` answers the route's path parameters by name. Empty values count as absent. With a fleet's seed the
+    /// identity has its key there too.
     pub fn identify<'p>(
         &self,
         socket: IpAddr,
         headers: &HeaderMap,
+        seed: Option<&FleetSeed>,
         path_param: impl Fn(&str) -> Option<&'p str>,
     ) -> Identity {
         let address = self.client_address(socket, headers);
+        let caller = Caller {
+            socket,
+            headers,
+            seed,
+        };
         for identify in &self.identify_by {
             if identify.source == Source::Ip {
                 break;
             }
-            if let Some(key) = self.named_key(identify, socket, headers, &path_param) {
+            if let Some(Keys(key, fleet)) = self.named_keys(identify, caller, &path_param) {
                 let named = Named::Hashed(Arc::clone(&identify.label));
                 return Identity {
                     key,
+                    fleet,
                     address,
                     named,
                 };
             }
         }
         let net = self.masked(address);
+        let Keys(key, fleet) = Keys::of_address(seed, net.addr());
         Identity {
-            key: ClientKey::of_address(net.addr()),
+            key,
+            fleet,
             address,
             named: Named::Address(net),
         }
     }
 
-    fn named_key<'p>(
+    fn named_keys<'p>(
         &self,
         identify: &Identify,
-        socket: IpAddr,
-        headers: &HeaderMap,
+        caller: Caller<'_>,
         path_param: impl Fn(&str) -> Option<&'p str>,
-    ) -> Option<ClientKey> {
+    ) -> Option<Keys> {
+        let Caller {
+            socket,
+            headers,
+            seed,
+        } = caller;
         let value = match &identify.source {
             Source::Header(name) => self.believed(socket, headers, name)?,
             Source::Bearer => authorization(headers, "bearer")?,
             Source::Path(name) => path_param(name)?.as_bytes(),
-            Source::BasicUser => return basic_user_key(headers),
+            Source::BasicUser => return basic_user_keys(seed, headers),
             Source::Ip => return None,
         };
-        (!value.is_empty()).then(|| ClientKey::of(&identify.label, value))
+        (!value.is_empty()).then(|| Keys::of(seed, &identify.label, value))
     }
 
     fn believed<'h>(
@@ -357,19 +343,19 @@ fn authorization<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h [u8]> {
     (matches && !credentials.is_empty()).then_some(credentials)
 }
 
-fn basic_user_key(headers: &HeaderMap) -> Option<ClientKey> {
+fn basic_user_keys(seed: Option<&FleetSeed>, headers: &HeaderMap) -> Option<Keys> {
     let encoded = authorization(headers, "basic")?;
     let mut usual = [0; USUAL_CREDENTIALS];
     if let Ok(length) = BASIC.decode_slice(encoded, &mut usual) {
-        return user_key(usual.get(..length)?);
+        return user_keys(seed, usual.get(..length)?);
     }
-    user_key(&BASIC.decode(encoded).ok()?)
+    user_keys(seed, &BASIC.decode(encoded).ok()?)
 }
 
-fn user_key(credentials: &[u8]) -> Option<ClientKey> {
+fn user_keys(seed: Option<&FleetSeed>, credentials: &[u8]) -> Option<Keys> {
     let colon = credentials.iter().position(|byte| *byte == b':')?;
     let user = credentials.get(..colon)?;
-    (!user.is_empty()).then(|| ClientKey::of("basic_user", user))
+    (!user.is_empty()).then(|| Keys::of(seed, "basic_user", user))
 }
 
 #[cfg(test)]
@@ -408,7 +394,7 @@ mod tests {
     }
 
     fn identify(clients: &Clients, socket: &str, lines: &[(&'static str, &str)]) -> Identity {
-        clients.identify(address(socket), &headers(lines), |_| None)
+        clients.identify(address(socket), &headers(lines), None, |_| None)
     }
 
     fn basic(credentials: &str) -> String {
@@ -559,7 +545,7 @@ mod tests {
     fn a_path_parameter_identifies_where_the_route_has_it() {
         let clients = clients(&["path:account"], &[]);
         let with = |value: Option<&'static str>| {
-            clients.identify(address(LOCAL), &HeaderMap::new(), |name| {
+            clients.identify(address(LOCAL), &HeaderMap::new(), None, |name| {
                 assert_eq!(name, "account");
                 value
             })
@@ -604,5 +590,33 @@ mod tests {
     fn header_identities_are_listed_so_that_they_stay_here() {
         let clients = clients(&["header:X-Client-ID", "ip", "header:X-Tenant"], &[]);
         assert_eq!(clients.identity_headers(), ["x-client-id", "x-tenant"]);
+    }
+
+    #[test]
+    fn replicas_with_one_seed_mean_the_same_client() {
+        let clients = clients(&["header:X-Client-ID", "basic_user", "ip"], &[]);
+        let keys = |seed: u8| {
+            let seed = FleetSeed([seed; 16]);
+            let line = basic("AC1:secret");
+            let found = |lines: &[(&'static str, &str)]| {
+                let headers = headers(lines);
+                let identity = clients.identify(address(LOCAL), &headers, Some(&seed), |_| None);
+                identity.fleet.unwrap().to_string()
+            };
+            [
+                found(&[("x-client-id", "a")]),
+                found(&[("x-client-id", "b")]),
+                found(&[("authorization", &line)]),
+                found(&[]),
+            ]
+        };
+        let (one, other) = (keys(1), keys(2));
+        assert_eq!(one, keys(1));
+        assert!(
+            one.iter()
+                .all(|key| key.len() == 32 && !other.contains(key))
+        );
+        assert!(one[0] != one[1] && one[1] != one[2] && one[2] != one[3]);
+        assert_eq!(identify(&clients, LOCAL, &[]).fleet, None);
     }
 }

@@ -8,6 +8,9 @@
 //! its own limiter (two numbers and a borrow), whose time is always zero: the table stores absolute times, and a
 //! `Standing` shows governor how far a key's time lies *ahead of now*, which is all that the algorithm needs.
 
+mod line;
+mod shared;
+
 use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -20,6 +23,8 @@ use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
 use http::HeaderValue;
 
+use self::line::Line;
+pub use self::shared::{OnLoss, Terms};
 use super::cells::{Cells, Moment};
 use super::identity::ClientKey;
 
@@ -32,9 +37,6 @@ pub const MAX_NAME: usize = 64;
 
 /// Keys that a limit by upstream or by route is sized for: they come from the configuration, not from clients.
 const CONFIGURED_KEYS: usize = 16_384;
-/// An escaped name in quotes, the parameters' names, and two numbers of 10 and 20 digits.
-const HEADER_BYTES: usize = 2 * MAX_NAME + 2 + 8 + 30;
-
 /// What a limit counts by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitBy {
@@ -291,16 +293,13 @@ impl Limit {
     /// `RateLimit` for an answer to the request that was decided: `"per_client";r=9;t=6`.
     pub fn header(&self, decision: &Decision) -> HeaderValue {
         let (remaining, reset) = decision.parameters();
-        let mut line = Line {
-            bytes: [0; HEADER_BYTES],
-            length: 0,
-        };
+        let mut line = Line::new();
         line.push(self.quoted.as_bytes());
         line.push(b";r=");
         line.push_number(remaining.into());
         line.push(b";t=");
         line.push_number(reset);
-        HeaderValue::from_bytes(line.bytes.get(..line.length).unwrap_or_default())
+        HeaderValue::from_bytes(line.bytes())
             .expect("a checked name and decimal digits are visible ASCII")
     }
 
@@ -312,37 +311,6 @@ impl Limit {
     /// Places in the limit's memory.
     pub fn places(&self) -> usize {
         self.cells.capacity()
-    }
-}
-
-/// A field value under construction; `HEADER_BYTES` is room for the longest there is.
-struct Line {
-    bytes: [u8; HEADER_BYTES],
-    length: usize,
-}
-
-impl Line {
-    fn push(&mut self, part: &[u8]) {
-        let end = self.length + part.len();
-        if let Some(free) = self.bytes.get_mut(self.length..end) {
-            free.copy_from_slice(part);
-            self.length = end;
-        }
-    }
-
-    fn push_number(&mut self, number: u64) {
-        let mut digits = [b'0'; 20];
-        let mut rest = number;
-        let mut count = 0;
-        for digit in digits.iter_mut().rev() {
-            *digit += (rest % 10) as u8;
-            rest /= 10;
-            count += 1;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.push(digits.get(digits.len() - count..).unwrap_or_default());
     }
 }
 

@@ -4,6 +4,7 @@
 //! anything that costs.
 
 use crate::clock;
+use crate::fleet::Fleet;
 use crate::policy::deadline::Wish;
 use crate::policy::identity::{ClientKey, Identity};
 use crate::policy::rate_limit::{Decision, LimitBy};
@@ -77,6 +78,7 @@ pub fn identify(
 ) -> Identity {
     let table = &exchange.table;
     let rule = exchange.route.and_then(|i| table.plan.matcher.rule(i));
+    let seed = table.live.fleet().and_then(Fleet::seed);
     let value = |name: &str| {
         let slot = rule?.slot(name)?;
         Some(params.get(slot, exchange.uri.path(), entry.host()))
@@ -84,7 +86,7 @@ pub fn identify(
     table
         .plan
         .clients
-        .identify(exchange.client.address.ip(), fields, value)
+        .identify(exchange.client.address.ip(), fields, seed.as_ref(), value)
 }
 
 /// Spends one request of each of the route's limits.
@@ -103,16 +105,30 @@ pub fn limit(exchange: &mut Exchange, client: ClientKey) -> Result<(), Refusal> 
             by => shared_key(&table, route, by),
         };
         let decision = rule.limit.check(key, now);
-        if let Some(shown) = exchange.decisions.get_mut(place) {
-            *shown = Some(decision);
-        }
-        match decision {
-            Decision::Allowed { .. } => rule.metrics.allowed.increment(1),
-            Decision::Observed { .. } => rule.metrics.observed.increment(1),
-            Decision::Limited { retry_after } => {
-                rule.metrics.limited.increment(1);
-                return Err(limited(exchange, &table, rule, retry_after));
-            }
+        heed(exchange, (place, rule), decision)?;
+    }
+    Ok(())
+}
+
+/// Shows, counts and does what a limit decided.
+///
+/// # Errors
+/// `rate_limited`: it refuses.
+pub(super) fn heed(
+    exchange: &mut Exchange,
+    (place, rule): (usize, &LimitRule),
+    decision: Decision,
+) -> Result<(), Refusal> {
+    if let Some(shown) = exchange.decisions.get_mut(place) {
+        *shown = Some(decision);
+    }
+    match decision {
+        Decision::Allowed { .. } => rule.metrics.allowed.increment(1),
+        Decision::Observed { .. } => rule.metrics.observed.increment(1),
+        Decision::Limited { retry_after } => {
+            rule.metrics.limited.increment(1);
+            let table = Arc::clone(&exchange.table);
+            return Err(limited(exchange, &table, rule, retry_after));
         }
     }
     Ok(())
@@ -136,12 +152,18 @@ pub fn deadline(exchange: &mut Exchange, plan: &RoutePlan, fields: &HeaderMap) {
 
 /// The bucket that all clients share, by upstream or by route.
 fn shared_key(table: &Table, route: &Route, by: LimitBy) -> ClientKey {
+    let (kind, name) = bucket(table, route, by);
+    ClientKey::of(kind, name.as_bytes())
+}
+
+/// The kind and the name of a bucket that all clients share.
+pub(super) fn bucket<'t>(table: &'t Table, route: &Route, by: LimitBy) -> (&'static str, &'t str) {
     let upstream = route.upstream.as_ref().and_then(|u| table.upstream_plan(u));
     match (by, upstream) {
-        (LimitBy::Upstream, Some(upstream)) => ClientKey::of("upstream", upstream.name.as_bytes()),
+        (LimitBy::Upstream, Some(upstream)) => ("upstream", upstream.name.as_str()),
         _ => {
             let name = table.route_plan(route).map_or("", |r| r.name.as_str());
-            ClientKey::of("route", name.as_bytes())
+            ("route", name)
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod journey;
 pub mod keyed;
 pub mod outgoing;
 pub mod refusal;
+mod shared;
 mod stopping;
 pub mod turned_away;
 
@@ -213,12 +214,15 @@ async fn serve(
 ) -> Result<Answer, Stop> {
     let entry = entry::check(&head, exchange.client.longest_target)?;
     let found = admit::find(exchange, &entry, &head.headers)?;
+    let table = Arc::clone(&exchange.table);
     let identity = admit::identify(exchange, &entry, &found.params, &head.headers);
     let (key, address) = (identity.key, identity.address);
     exchange.identity = Some(identity);
     caller::admit(exchange, &entry, address, &mut head.headers)?;
-    admit::limit(exchange, key)?;
-    let table = Arc::clone(&exchange.table);
+    match table.live.fleet() {
+        None => admit::limit(exchange, key)?,
+        Some(fleet) => Box::pin(shared::limit(exchange, fleet, key)).await?,
+    }
     let (Some(route), Some(plan)) = (
         exchange.route.and_then(|i| table.routes.get(i)),
         exchange.route.and_then(|i| table.plan.routes.get(i)),

@@ -24,6 +24,7 @@ pub enum Reason {
     RateLimited,
     CallerDenied,
     CredentialDead,
+    StoreClosed,
     OutcomeUnknown,
     IdempotencyConflict,
     CircuitOpen,
@@ -43,7 +44,7 @@ pub enum Reason {
 struct Fixed(Reason, &'static str, u16, &'static str, u32);
 
 #[rustfmt::skip]
-const TABLE: [Fixed; 21] = [
+const TABLE: [Fixed; 22] = [
     Fixed(Reason::NoRoute, "no_route", 404, "destination_not_found", 40_401),
     Fixed(Reason::BadRequest, "bad_request", 400, "http_request_error", 40_001),
     Fixed(Reason::TooLarge, "too_large", 413, "http_request_error", 41_301),
@@ -52,6 +53,7 @@ const TABLE: [Fixed; 21] = [
     Fixed(Reason::CallerDenied, "caller_denied", 403, "http_request_denied", 40_303),
     Fixed(Reason::CredentialDead, "credential_dead", 502, "proxy_configuration_error", 50_205),
     Fixed(Reason::RateLimited, "rate_limited", 429, "http_request_denied", 42_901),
+    Fixed(Reason::StoreClosed, "store_closed", 503, "destination_unavailable", 50_304),
     Fixed(Reason::OutcomeUnknown, "outcome_unknown", 409, "http_request_denied", 40_901),
     Fixed(Reason::IdempotencyConflict, "idempotency_conflict", 422, "http_request_denied", 42_201),
     Fixed(Reason::CircuitOpen, "circuit_open", 503, "destination_unavailable", 50_301),

@@ -16,6 +16,7 @@ mod notes;
 mod process;
 mod route;
 mod rules;
+mod store;
 mod stubs;
 #[cfg(test)]
 mod tests;

@@ -6,12 +6,13 @@
 
 use crate::clock::Duration;
 use crate::credential;
+use crate::fleet;
 use crate::policy::breaker::BreakerSettings;
 use crate::policy::concurrency::Concurrency;
 use crate::policy::deadline::DeadlineField;
 use crate::policy::identity::Clients;
 use crate::policy::pace::Pace;
-use crate::policy::rate_limit::LimitSettings;
+use crate::policy::rate_limit::{LimitSettings, OnLoss};
 use crate::policy::retry::RetrySettings;
 use crate::profile::Profile;
 use crate::routes::certificate::Certificate;
@@ -75,6 +76,8 @@ pub struct Process {
     pub drain: Drain,
     /// Where records of creates survive a crash.
     pub state_file: Option<std::path::PathBuf>,
+    /// What replicas share, and where.
+    pub store: Option<fleet::Settings>,
 }
 
 /// One address that takes requests.
@@ -184,6 +187,8 @@ pub struct LimitPlan {
     pub words: String,
     /// Which setting changes it: `RATE_LIMIT_PER_MINUTE or proxy.yaml:34`.
     pub set_by: String,
+    /// What it does while the store that replicas share is away.
+    pub on_loss: OnLoss,
 }
 
 /// One credential that is added for callers.

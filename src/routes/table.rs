@@ -10,12 +10,12 @@ use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
 use crate::policy::budget::Budget;
 use crate::policy::outcome::Outcome;
-use crate::policy::rate_limit::{Limit, LimitError};
+use crate::policy::rate_limit::{Limit, LimitError, OnLoss};
 use crate::routes::plan::{
     Authorizes, CallersPlan, CredentialPlan, LimitPlan, Plan, RoutePlan, UpstreamPlan,
 };
 use crate::stub::Scenario;
-use crate::telemetry::handles::{LimitMetrics, RouteMetrics, UpstreamMetrics};
+use crate::telemetry::handles::{LimitMetrics, RouteMetrics, SharedLimitMetrics, UpstreamMetrics};
 use crate::telemetry::metrics::NONE;
 use crate::upstream::pool::Pool;
 use std::sync::Arc;
@@ -95,6 +95,8 @@ pub struct LimitRule {
     pub limit: Arc<Limit>,
     /// Its counters.
     pub metrics: LimitMetrics,
+    /// What it does while the store that replicas share is away; none where they share nothing.
+    pub shared: Option<(OnLoss, SharedLimitMetrics)>,
 }
 
 impl Upstream {
@@ -277,6 +279,10 @@ impl Installed<'_> {
         if !limits.is_empty() {
             metrics.expect_refusals(&["rate_limited"]);
         }
+        let closes = |rule: &Arc<LimitRule>| matches!(rule.shared, Some((OnLoss::Closed, _)));
+        if limits.iter().any(closes) {
+            metrics.expect_refusals(&["store_closed"]);
+        }
         if upstream.is_some() {
             metrics.expect_refusals(&["circuit_open"]);
         }
@@ -321,10 +327,13 @@ fn callers(plan: &CallersPlan) -> Callers {
 fn install_limit(index: usize, plan: &LimitPlan, live: &Live) -> Result<LimitRule, LimitError> {
     let limit = live.limit(&plan.name, plan.settings.clone())?;
     let metrics = LimitMetrics::new(&live.metrics, &plan.name);
+    let shared = || SharedLimitMetrics::new(&live.metrics, &plan.name);
+    let shared = live.fleet().map(|_| (plan.on_loss, shared()));
     Ok(LimitRule {
         index,
         limit,
         metrics,
+        shared,
     })
 }
 

@@ -171,6 +171,36 @@ impl UpstreamMetrics {
     }
 }
 
+/// Who counted a request for a rate limit that replicas share.
+pub struct SharedLimitMetrics {
+    /// The store, for all replicas.
+    pub shared: Counter,
+    /// This replica, while the store is away.
+    pub local: Counter,
+    /// Nobody: everything passes while the store is away.
+    pub open: Counter,
+    /// Nobody: nothing passes while the store is away.
+    pub closed: Counter,
+}
+
+impl SharedLimitMetrics {
+    /// Handles for a limit, at 0.
+    pub fn new(metrics: &Metrics, limit: &str) -> Self {
+        let decision = |by| {
+            let labels = [("limit", limit), ("by", by)];
+            let counter = metrics.counter("trunkline_rate_limit_store_decisions_total", &labels);
+            counter.increment(0);
+            counter
+        };
+        SharedLimitMetrics {
+            shared: decision("shared"),
+            local: decision("local"),
+            open: decision("open"),
+            closed: decision("closed"),
+        }
+    }
+}
+
 /// The handles of one rate limit.
 pub struct LimitMetrics {
     /// Requests let through.

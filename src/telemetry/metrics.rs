@@ -89,6 +89,21 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         C,
         "Decisions of a rate limit: allowed, limited, or observed where it only watches.",
     ),
+    (
+        "trunkline_rate_limit_store_decisions_total",
+        C,
+        "Decisions of a rate limit by who counted: shared by all replicas, or what it does while the store is away.",
+    ),
+    (
+        "trunkline_store_up",
+        G,
+        "Whether the store that replicas share is in use: 1, or 0 while each decides by itself.",
+    ),
+    (
+        "trunkline_store_operations_total",
+        C,
+        "What the store that replicas share was asked, by how it went.",
+    ),
     ("trunkline_in_flight", G, "Requests at an upstream now."),
     (
         "trunkline_queue_length",

@@ -90,6 +90,22 @@ fetch_prometheus() {
     apt-get download -q -o APT::Sandbox::User=root prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb
 }
 
+# Debian's redis-server would start a service. Its program is in redis-tools too, under the name of the tool that it is
+# when it is called so. REDIS_SERVER may name another one, a valkey-server say.
+install_redis() {
+    if [ -z "${REDIS_SERVER:-}" ]; then
+        REDIS_SERVER=$(command -v redis-server || command -v valkey-server || true)
+    fi
+    if [ -z "$REDIS_SERVER" ]; then
+        need redis-check-rdb redis-tools
+        mkdir -p "$WORK/redis"
+        ln -sf "$(readlink -f "$(command -v redis-check-rdb)")" "$WORK/redis/redis-server"
+        REDIS_SERVER=$WORK/redis/redis-server
+    fi
+    export REDIS_SERVER
+    "$REDIS_SERVER" --version || fail "$REDIS_SERVER does not run"
+}
+
 install_cargo_deny() {
     local version=0.20.2
     PATH=$WORK/tools/bin:$PATH

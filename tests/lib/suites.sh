@@ -3,10 +3,11 @@
 # `passed` and `failed`. Sourced by tests/run.
 # shellcheck disable=SC2034 # read there
 
-SUITES=(cargo sdk loom)
+SUITES=(cargo redis sdk loom)
 
 declare -A TITLES=(
     [cargo]="unit and integration tests"
+    [redis]="several replicas on real Redis servers"
     [sdk]="the vendors' SDKs through the static binary"
     [loom]="every interleaving of the breaker's concurrent part"
 )
@@ -35,6 +36,12 @@ sum() {
 
 suite_cargo() {
     run_counted '^test result:' cargo test --locked --no-fail-fast
+}
+
+# One test at a time: each has several processes, and measures what they do under load.
+suite_redis() {
+    install_redis
+    run_counted '^test result:' cargo test --locked --test redis -- --test-threads=1
 }
 
 suite_sdk() {

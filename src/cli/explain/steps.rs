@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::policy::breaker::{BreakerSettings, Mode};
 use crate::policy::deadline::Wish;
-use crate::policy::rate_limit::{self, LimitBy};
+use crate::policy::rate_limit::{self, LimitBy, OnLoss};
 use crate::policy::retry::Safety;
 use crate::routes::compile::in_words;
 use crate::routes::pattern::Params;
@@ -192,7 +192,7 @@ impl Steps<'_> {
         let client = self
             .plan
             .clients
-            .identify(caller, &self.asked.headers, value);
+            .identify(caller, &self.asked.headers, None, value);
         let whose = match limit.settings.by {
             LimitBy::Client => format!(
                 "each client; this one is {} if it calls from {caller}",
@@ -205,8 +205,20 @@ impl Steps<'_> {
             rate_limit::Mode::Enforce => "429 rate_limited above it",
             rate_limit::Mode::Observe => "only counted above it",
         };
+        let shared = match (&self.plan.process.store, limit.on_loss) {
+            (None, _) => String::new(),
+            (Some(store), on_loss) => {
+                let loss = match on_loss {
+                    OnLoss::Local => "each by itself",
+                    OnLoss::Open => "everything passes",
+                    OnLoss::Closed => "503 store_closed",
+                };
+                let address = store.address();
+                format!(" counted by all replicas together through {address}, without it {loss};")
+            }
+        };
         format!(
-            "{}: {} for {whose}; {over}; {} sets it",
+            "{}: {} for {whose};{shared} {over}; {} sets it",
             limit.name, limit.words, limit.set_by
         )
     }

@@ -4,9 +4,11 @@ use std::num::NonZeroU32;
 
 use crate::clock::{self, Duration};
 use crate::config::At;
-use crate::config::schema::{self, Mode as WrittenMode};
+use crate::config::schema::{self, Mode as WrittenMode, OnStoreLoss};
 use crate::config::units::{Count, Dur};
-use crate::policy::rate_limit::{Limit, LimitBy, LimitError, LimitSettings, MAX_CLIENTS, Mode};
+use crate::policy::rate_limit::{
+    Limit, LimitBy, LimitError, LimitSettings, MAX_CLIENTS, Mode, OnLoss,
+};
 use crate::routes::plan::LimitPlan;
 
 use super::notes::Notes;
@@ -49,10 +51,19 @@ fn one(notes: &mut Notes<'_>, name: &str, written: &schema::RateLimit) -> LimitP
         let what = format!("the limit {name} only observes and refuses nothing");
         notes.warn(&at.key("mode"), what, "`mode: enforce` makes it hold");
     }
+    if written.on_store_loss.is_some() && notes.config().redis.is_none() {
+        let what = "`on_store_loss` means nothing without a store that replicas share";
+        notes.warn(&at.key("on_store_loss"), what, "add `redis: { url: ... }`");
+    }
     LimitPlan {
         name: name.to_owned(),
         words: words(requests.get(), settings.per),
         set_by: notes.set_by(&at.key("requests")),
+        on_loss: match written.on_store_loss {
+            None | Some(OnStoreLoss::Local) => OnLoss::Local,
+            Some(OnStoreLoss::Open) => OnLoss::Open,
+            Some(OnStoreLoss::Closed) => OnLoss::Closed,
+        },
         settings,
     }
 }

@@ -11,6 +11,7 @@ use crate::routes::plan::{Admin, Drain, Listener, ListenerLimits, ListenerTimeou
 
 use super::breakers::positive;
 use super::notes::Notes;
+use super::store;
 
 const DEFAULT_NAME: &str = "app";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -43,6 +44,7 @@ pub(super) fn compile(notes: &mut Notes<'_>) -> Process {
     let threads = config.threads.map(|count| wide(count.get()));
     let drain = drain(notes);
     let state_file = config.state_file.as_ref().map(|file| notes.path(file));
+    let store = store::compile(notes);
     Process {
         listeners,
         admin,
@@ -50,6 +52,7 @@ pub(super) fn compile(notes: &mut Notes<'_>) -> Process {
         threads,
         drain,
         state_file,
+        store,
     }
 }
 

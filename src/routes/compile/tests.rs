@@ -617,3 +617,63 @@ fn many_routes_keep_their_lines() {
             .all(|(n, route)| route.line == 3 + 4 * n)
     );
 }
+
+#[test]
+fn a_store_that_replicas_share_is_told_by_its_address_alone() {
+    let store = |line: &str| plan(&topped(line)).process.store;
+    let found = store("redis: { url: 'redis://:hunter2@localhost/3' }").unwrap();
+    assert_eq!(
+        (found.address().as_str(), found.database, found.cluster),
+        ("localhost:6379", 3, false)
+    );
+    assert_eq!(
+        (found.prefix.as_str(), found.timeout.as_millis()),
+        ("trunkline", 25)
+    );
+    assert!(store("redis: { url: '' }").is_none());
+    assert!(store("redis: { url: '${REDIS_URL:-}' }").is_none());
+    let tuned = store("redis: { url: 'redis://h', cluster: true, prefix: a.b, timeout: 100ms }");
+    let tuned = tuned.unwrap();
+    assert!(tuned.cluster && tuned.prefix == "a.b" && tuned.timeout.as_millis() == 100);
+}
+
+#[test]
+fn what_is_wrong_with_the_store_is_told_without_its_password() {
+    for (line, expected) in [
+        ("redis: {}", "f:1:8: `redis` has no url"),
+        (
+            "redis: { url: 'http://:hunter2@h' }",
+            "f:1:15: the URL of the shared store cannot be used: its scheme is neither",
+        ),
+        (
+            "redis: { url: 'redis://:hunter2@h', timeout: 2s }",
+            "f:1:46: a request waits from 1ms to 1s",
+        ),
+        (
+            "redis: { url: 'redis://h', prefix: 'a{b}' }",
+            "f:1:36: \"a{b}\" cannot be a name",
+        ),
+        (
+            "redis: { url: 'redis://h', password_file: nowhere }",
+            "f:1:43: the file \"nowhere\" cannot be read",
+        ),
+        (
+            "redis: { url: 'rediss://h', ca_file: Cargo.toml }",
+            "f:1:38: the file \"Cargo.toml\" cannot be used: it holds no certificate",
+        ),
+        (
+            "redis: { url: 'redis://h/1', cluster: true }",
+            "f:1:15: a cluster has no databases but the first",
+        ),
+    ] {
+        let all = problems(&topped(line));
+        assert_eq!(all.len(), 1, "{line}: {all:#?}");
+        let told = all[0].replace("f.yaml", "f");
+        assert!(told.starts_with(expected), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    let plain = plan(&topped("redis: { url: 'redis://:hunter2@h' }")).warnings;
+    assert!(plain[0].contains("crosses the network unencrypted") && plain.len() == 1);
+    let alone = warning("requests: 5 }", "requests: 5, on_store_loss: closed }");
+    assert!(alone.contains("means nothing without a store"), "{alone}");
+}

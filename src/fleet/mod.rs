@@ -1,0 +1,102 @@
+//! One memory for many replicas, in a Redis or Valkey that they share.
+//!
+//! Limits count together and callers are meant alike. Nothing depends on it: while the store is away
+//! each replica decides by itself, and a request waits for it no longer than one time-out, once.
+//! Without `redis` in the configuration there is no fleet, and nothing here runs. `live` owns it.
+//!
+//! All upkeep (connecting, reading, the beat) runs on one thread with a runtime of its own: a
+//! connection must outlive no worker and starve none, one of them carries the commands of all
+//! workers, and what the fleet says is heard once a process. Who asks waits on his own runtime, so
+//! that his time-out holds even if that thread does not get to run.
+
+mod beat;
+mod keeper;
+mod limits;
+mod link;
+mod script;
+mod settings;
+mod store;
+
+pub use limits::Spender;
+pub use settings::Settings;
+pub use store::{Lost, Standing, Store};
+
+use crate::policy::identity::FleetSeed;
+use crate::telemetry::metrics::Metrics;
+use beat::Pulse;
+use keeper::Keeper;
+use link::Dialer;
+use script::Script;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// This replica's part of what all share.
+pub struct Fleet {
+    store: Store,
+    address: String,
+    pulse: Arc<Pulse>,
+    scripts: Scripts,
+    until: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Scripts {
+    spend: Script,
+}
+
+impl Fleet {
+    /// Begins to reach for the store, and returns at once.
+    ///
+    /// # Errors
+    /// The settings make no sense to the client, or there is no thread to be had.
+    pub fn start(settings: &Settings, metrics: &Metrics) -> io::Result<Fleet> {
+        let dialer = Dialer::new(settings).map_err(io::Error::other)?;
+        let store = Store::new(&settings.prefix, settings.timeout, metrics);
+        let pulse = Arc::new(Pulse::new());
+        let keeper = Keeper::new(dialer, store.clone(), Arc::clone(&pulse));
+        let until = CancellationToken::new();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let end = until.clone();
+        let thread = std::thread::Builder::new()
+            .name("fleet".to_owned())
+            .spawn(move || runtime.block_on(keeper.run(end)))?;
+        Ok(Fleet {
+            store,
+            address: settings.address(),
+            pulse,
+            scripts: Scripts {
+                spend: Script::new(limits::SPEND),
+            },
+            until,
+            thread: Some(thread),
+        })
+    }
+
+    /// The store, for whole values.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Where the store is, fit to be shown.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What callers are hashed with, once the fleet has agreed on it.
+    pub fn seed(&self) -> Option<FleetSeed> {
+        self.pulse.seed()
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.until.cancel();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
