@@ -252,6 +252,34 @@ routes:
     }
 
     #[test]
+    fn a_profile_of_ones_own_is_told_case_by_case() {
+        let text = FILE.replace("profile: twilio }", "profile: own }").replace(
+            "upstreams:",
+            "profiles:
+  own:
+    based_on: twilio
+    creates: [POST]
+    harmless: [POST /base/search]
+    answers:
+      - { status: [503, 520-526], processed: never }
+      - { status: 200, json_field: error.code, equals: [7, 8], outcome: failure }
+upstreams:",
+        );
+        let said = |url| said_with(&text, ("POST", url), &[]);
+        let told = said("/twilio/api/x");
+        assert!(
+            told.contains(
+                "as own (based on twilio) means it: \
+                 503, 520-526 counts as its status does and proves that nothing was processed; \
+                 200 with error.code = 7 or 8 is a failure; 429 is throttled and proves that"
+            ),
+            "{told}"
+        );
+        assert!(told.contains("it creates something"), "{told}");
+        assert!(said("/twilio/api/search").contains("this request creates nothing"));
+    }
+
+    #[test]
     fn what_is_refused_says_so() {
         assert!(said("GET", "/nothing").contains("answer: 404 no_route"));
         assert!(said("GET", "/twilio/../x").contains("answer: 400 bad_request"));

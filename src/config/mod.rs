@@ -9,6 +9,7 @@ mod credential;
 pub mod interpolate;
 pub mod locate;
 pub mod problem;
+mod profile;
 mod published;
 mod reading;
 mod scalar;

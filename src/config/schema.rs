@@ -12,10 +12,13 @@ use super::shape::{Named, OneOrMany};
 use super::units::{Address, Count, Dur, Flag, Identify, Network, Secret, Size, Text};
 
 pub use super::credential::{BasicCredential, Credential, FieldCredential, UsedCredential};
+pub use super::profile::{
+    AnswerCase, AnswerOutcome, Dialect, OwnProfile, Processed, ProfileName, Statuses,
+};
 pub use super::stub::{Fallback, Fault, Per, Stub, StubAnswer};
 pub use super::upstream::{
-    Breaker, BreakerBackoff, Concurrency, Defaults, Profile, Protocol, Retry, RetryBackoff,
-    Timeouts, Upstream, UpstreamTls,
+    Breaker, BreakerBackoff, Concurrency, Defaults, Protocol, Retry, RetryBackoff, Timeouts,
+    Upstream, UpstreamTls,
 };
 
 /// The whole file.
@@ -40,6 +43,8 @@ pub struct Config {
     pub stubs: Stubs,
     /// What upstreams and routes inherit unless they say otherwise.
     pub defaults: Defaults,
+    /// What services mean by their answers that are none of the vendors that are known, by name.
+    pub profiles: Named<OwnProfile>,
     /// The services behind the proxy, by name.
     pub upstreams: Named<Upstream>,
     /// Credentials that are added for the caller, by name.
@@ -290,8 +295,8 @@ pub struct Route {
     pub rate_limit: Option<OneOrMany<Text>>,
     /// A breaker of `breakers` in place of the upstream's own.
     pub breaker: Option<Text>,
-    /// The vendor dialect of our answers. Default: that of the upstream.
-    pub profile: Option<Profile>,
+    /// The profile in whose dialect our answers are. Default: that of the upstream.
+    pub profile: Option<ProfileName>,
     /// Whether these requests create something. Default: what the profile says.
     pub creates: Option<Flag>,
     /// In place of the upstream's.

@@ -10,7 +10,7 @@ use std::ops::Deref;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde::de::value::{SeqAccessDeserializer, StrDeserializer};
+use serde::de::value::{BoolDeserializer, SeqAccessDeserializer, StrDeserializer, U64Deserializer};
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 /// Values by name, in the order of the file. No name occurs twice.
@@ -135,6 +135,14 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
 
     fn visit_str<E: Error>(self, word: &str) -> Result<OneOrMany<T>, E> {
         T::deserialize(StrDeserializer::new(word)).map(|one| OneOrMany(vec![one]))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<OneOrMany<T>, E> {
+        T::deserialize(U64Deserializer::new(number)).map(|one| OneOrMany(vec![one]))
+    }
+
+    fn visit_bool<E: Error>(self, flag: bool) -> Result<OneOrMany<T>, E> {
+        T::deserialize(BoolDeserializer::new(flag)).map(|one| OneOrMany(vec![one]))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<OneOrMany<T>, A::Error> {

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::credential::UsedCredential;
+use super::profile::ProfileName;
 use super::schema::Mode;
 use super::shape::Named;
 use super::units::{Count, Dur, Factor, Flag, Network, Ratio, Size, Text};
@@ -35,8 +36,8 @@ pub struct Defaults {
 pub struct Upstream {
     /// Scheme and authority, such as `https://api.vapi.ai`; the host may hold `{parameters}`. Mandatory.
     pub url: Option<Text>,
-    /// What its answers mean. Default `generic`.
-    pub profile: Option<Profile>,
+    /// What its answers mean: a vendor's name or one of `profiles`. Default `generic`.
+    pub profile: Option<ProfileName>,
     /// The HTTP version spoken to it. Default: what ALPN chooses.
     pub protocol: Option<Protocol>,
     /// How its certificate is checked and ours is shown.
@@ -61,18 +62,6 @@ pub struct Upstream {
     pub concurrency: Concurrency,
     /// How long a create of unknown outcome is not repeated; `0s` switches the guard off. Default `60s`.
     pub duplicate_window: Option<Dur>,
-}
-
-/// What a vendor means by its answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "the words speak for themselves")]
-pub enum Profile {
-    Vapi,
-    Twilio,
-    Google,
-    Microsoft,
-    Generic,
 }
 
 /// The HTTP version spoken to an upstream.

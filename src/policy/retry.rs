@@ -267,9 +267,11 @@ fn reason(facts: &Facts) -> Result<Reason, Option<Withheld>> {
             (Outcome::Throttled, _) if never_processed => (Reason::Throttled, true),
             // Without a word on when to come again, a repeat would only add to the crowd.
             (Outcome::Throttled, _) if retry_after.is_some() => (Reason::Throttled, false),
-            (_, 502) => (Reason::BadGateway, false),
-            (_, 503) => (Reason::Unavailable, false),
-            (_, 504) => (Reason::GatewayTimeout, false),
+            // The fault is the request's, whatever the status.
+            (Outcome::Neutral | Outcome::Success, _) => return Err(None),
+            (_, 502) => (Reason::BadGateway, never_processed),
+            (_, 503) => (Reason::Unavailable, never_processed),
+            (_, 504) => (Reason::GatewayTimeout, never_processed),
             _ => return Err(None),
         },
     };

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use super::rules::{Case, Holds, Sign};
 use super::*;
 use http::HeaderValue;
 use proptest::prelude::{any, prop, prop_assert, proptest};
@@ -18,14 +19,14 @@ fn fields(pairs: &[(&'static str, &str)]) -> HeaderMap {
     map
 }
 
-fn posted(profile: Profile, status: u16, sent: &[(&'static str, &str)], body: &str) -> Reading {
+fn posted(profile: Dialect, status: u16, sent: &[(&'static str, &str)], body: &str) -> Reading {
     let status = StatusCode::from_u16(status).unwrap();
     let body = (!body.is_empty()).then_some(body.as_bytes());
-    profile.read(&Method::POST, status, &fields(sent), body)
+    Profile::from(profile).read(&Method::POST, status, &fields(sent), body)
 }
 
 fn meaning(
-    profile: Profile,
+    profile: Dialect,
     status: u16,
     sent: &[(&'static str, &str)],
     body: &str,
@@ -41,7 +42,7 @@ const DONE: (Outcome, Created, bool) = (Outcome::Success, Created::Processed, fa
 
 #[test]
 fn every_vendor_says_by_status_what_was_done() {
-    for profile in Profile::ALL {
+    for profile in Dialect::ALL {
         for status in [200, 201, 202, 204, 302, 303, 307] {
             assert_eq!(
                 meaning(profile, status, &[], ""),
@@ -63,24 +64,24 @@ fn every_vendor_says_by_status_what_was_done() {
                 "{profile:?} {status}"
             );
         }
-        if profile != Profile::Generic {
+        if profile != Dialect::Generic {
             assert_eq!(meaning(profile, 429, &[], ""), TURNED_AWAY, "{profile:?}");
         }
     }
     let unsure = (Outcome::Throttled, Created::Unknown, false);
     assert_eq!(
-        meaning(Profile::Generic, 429, &[("retry-after", "1")], ""),
+        meaning(Dialect::Generic, 429, &[("retry-after", "1")], ""),
         unsure
     );
 }
 
 #[test]
 fn a_status_alone_counts_as_the_whole_answer_would_without_its_body() {
-    for profile in Profile::ALL {
+    for profile in Dialect::ALL {
         for code in 100..=599 {
             let status = StatusCode::from_u16(code).unwrap();
             assert_eq!(
-                profile.outcome(status),
+                Profile::from(profile).outcome(status),
                 meaning(profile, code, &[], "").0,
                 "{code}"
             );
@@ -95,7 +96,7 @@ fn twilio_answers_show_id_code_and_request() {
         ("twilio-concurrent-requests", "7"),
     ];
     let read = posted(
-        Profile::Twilio,
+        Dialect::Twilio,
         201,
         &sent,
         &format!(r#"{{"account_sid":"{AC}","sid":"{CA}"}}"#),
@@ -103,22 +104,28 @@ fn twilio_answers_show_id_code_and_request() {
     assert_eq!(read.id.as_deref(), Some(CA));
     let noted = |name, value: &str| read.notes.contains(&(name, value.to_owned()));
     assert!(noted("twilio_request_id", "RQ12") && noted("twilio_concurrent_requests", "7"));
-    assert_eq!(Profile::Twilio.request_id(&fields(&sent)), Some("RQ12"));
-    assert_eq!(Profile::Twilio.concurrent_requests(&fields(&sent)), Some(7));
+    assert_eq!(
+        Profile::from(Dialect::Twilio).request_id(&fields(&sent)),
+        Some("RQ12")
+    );
+    assert_eq!(
+        Profile::from(Dialect::Twilio).concurrent_requests(&fields(&sent)),
+        Some(7)
+    );
     let read = posted(
-        Profile::Twilio,
+        Dialect::Twilio,
         429,
         &[],
         r#"{"code":20429,"message":"m","status":429}"#,
     );
     assert_eq!(read.notes, [("vendor_code", "20429".to_owned())]);
-    let cut = posted(Profile::Twilio, 429, &[], r#"{"code":204"#);
+    let cut = posted(Dialect::Twilio, 429, &[], r#"{"code":204"#);
     assert_eq!(cut.notes, []);
 }
 
 #[test]
 fn fields_that_are_doubled_long_or_no_number_are_not_believed() {
-    let twilio = Profile::Twilio;
+    let twilio = Profile::from(Dialect::Twilio);
     let doubled = fields(&[("twilio-request-id", "a"), ("twilio-request-id", "b")]);
     assert_eq!(twilio.request_id(&doubled), None);
     assert_eq!(
@@ -136,7 +143,7 @@ fn fields_that_are_doubled_long_or_no_number_are_not_believed() {
         );
     }
     assert_eq!(
-        Profile::Vapi.request_id(&fields(&[("twilio-request-id", "a")])),
+        Profile::from(Dialect::Vapi).request_id(&fields(&[("twilio-request-id", "a")])),
         None
     );
 }
@@ -149,7 +156,7 @@ fn a_vapi_call_without_a_free_line_was_not_placed() {
             r#"{{"id":"{UUID}","subscriptionLimits":{{"concurrencyBlocked":{blocked},"concurrencyLimit":10}}}}"#
         )
     };
-    let vapi = |status, body: &str| meaning(Profile::Vapi, status, &[], body);
+    let vapi = |status, body: &str| meaning(Dialect::Vapi, status, &[], body);
     assert_eq!(vapi(201, &body(true)), blocked);
     assert_eq!(vapi(201, &body(false)), DONE);
     assert_eq!(vapi(201, r#"{"concurrencyBlocked":true}"#), blocked);
@@ -160,7 +167,7 @@ fn a_vapi_call_without_a_free_line_was_not_placed() {
     );
     assert_eq!(vapi(200, &body(true)), DONE);
     assert_eq!(
-        posted(Profile::Vapi, 201, &[], &body(true)).id.as_deref(),
+        posted(Dialect::Vapi, 201, &[], &body(true)).id.as_deref(),
         Some(UUID)
     );
 }
@@ -172,18 +179,18 @@ fn a_vapi_batch_may_have_placed_some_calls() {
         r#"{"subscriptionLimits":{"concurrencyBlocked":true},"results":["#,
         r#"{"subscriptionLimits":{"concurrencyBlocked":true}"#,
     ] {
-        assert_eq!(meaning(Profile::Vapi, 201, &[], body), DONE, "{body}");
+        assert_eq!(meaning(Dialect::Vapi, 201, &[], body), DONE, "{body}");
     }
     let single = r#"{"id":"x","subscriptionLimits":{"concurrencyBlocked":true},"assis"#;
     assert_eq!(
-        meaning(Profile::Vapi, 201, &[], single).1,
+        meaning(Dialect::Vapi, 201, &[], single).1,
         Created::NeverProcessed
     );
 }
 
 #[test]
 fn a_vapi_refusal_for_concurrency_is_no_mistake_of_the_caller() {
-    let vapi = |body| meaning(Profile::Vapi, 400, &[], body);
+    let vapi = |body| meaning(Dialect::Vapi, 400, &[], body);
     assert_eq!(
         vapi(r#"{"message":"Over Concurrency Limit","statusCode":400}"#),
         TURNED_AWAY
@@ -205,7 +212,7 @@ fn google_tells_a_rate_limit_from_a_refusal_by_its_reason() {
         let body = format!(
             r#"{{"error":{{"code":403,"errors":[{{"domain":"usageLimits","reason":"{reason}"}}]}}}}"#
         );
-        meaning(Profile::Google, 403, &[], &body)
+        meaning(Dialect::Google, 403, &[], &body)
     };
     assert_eq!(google("rateLimitExceeded"), TURNED_AWAY);
     assert_eq!(google("userRateLimitExceeded"), TURNED_AWAY);
@@ -213,7 +220,7 @@ fn google_tells_a_rate_limit_from_a_refusal_by_its_reason() {
     assert_eq!(google("forbidden"), REFUSED);
     assert_eq!(
         meaning(
-            Profile::Google,
+            Dialect::Google,
             403,
             &[],
             r#"{"reason":"rateLimitExceeded"}"#
@@ -225,7 +232,7 @@ fn google_tells_a_rate_limit_from_a_refusal_by_its_reason() {
 #[test]
 fn graph_asks_for_patience_by_retry_after() {
     let wait = [("retry-after", "2")];
-    let graph = |status, sent: &[_]| meaning(Profile::Microsoft, status, sent, "");
+    let graph = |status, sent: &[_]| meaning(Dialect::Microsoft, status, sent, "");
     for status in [503, 504] {
         assert_eq!(
             graph(status, &wait),
@@ -241,20 +248,23 @@ fn graph_asks_for_patience_by_retry_after() {
 #[test]
 fn a_compressed_body_is_not_taken_for_json() {
     let body = r#"{"message":"Over Concurrency Limit"}"#;
-    let vapi = |coding| meaning(Profile::Vapi, 400, &[("content-encoding", coding)], body);
+    let vapi = |coding| meaning(Dialect::Vapi, 400, &[("content-encoding", coding)], body);
     assert_eq!(vapi("gzip"), REFUSED);
     assert_eq!(vapi("identity"), TURNED_AWAY);
 }
 
 #[test]
 fn bodies_are_wanted_only_where_they_decide() {
-    let wanted = |profile: Profile| -> Vec<u16> {
-        let wants = |code: &u16| profile.wants_body_start(StatusCode::from_u16(*code).unwrap());
+    let wanted = |profile: Dialect| -> Vec<u16> {
+        let wants = |code: &u16| {
+            let status = StatusCode::from_u16(*code).unwrap();
+            Profile::from(profile).wants_body_start(status, &HeaderMap::new())
+        };
         (100..=599).filter(wants).collect()
     };
-    assert_eq!(wanted(Profile::Vapi), [201, 400]);
-    assert_eq!(wanted(Profile::Google), [403]);
-    for profile in [Profile::Generic, Profile::Twilio, Profile::Microsoft] {
+    assert_eq!(wanted(Dialect::Vapi), [201, 400]);
+    assert_eq!(wanted(Dialect::Google), [403]);
+    for profile in [Dialect::Generic, Dialect::Twilio, Dialect::Microsoft] {
         assert!(wanted(profile).is_empty());
     }
 }
@@ -263,7 +273,7 @@ fn bodies_are_wanted_only_where_they_decide() {
 fn an_id_is_shown_only_of_what_was_made() {
     let body = format!(r#"{{"id":"{UUID}"}}"#);
     let vapi = |method: &Method, status| {
-        Profile::Vapi.read(method, status, &HeaderMap::new(), Some(body.as_bytes()))
+        Profile::from(Dialect::Vapi).read(method, status, &HeaderMap::new(), Some(body.as_bytes()))
     };
     assert_eq!(
         vapi(&Method::POST, StatusCode::CREATED).id.as_deref(),
@@ -271,12 +281,165 @@ fn an_id_is_shown_only_of_what_was_made() {
     );
     assert_eq!(vapi(&Method::GET, StatusCode::OK).id, None);
     assert_eq!(vapi(&Method::POST, StatusCode::BAD_GATEWAY).id, None);
-    let odd = posted(Profile::Vapi, 201, &[], r#"{"id":"two words\n"}"#);
+    let odd = posted(Dialect::Vapi, 201, &[], r#"{"id":"two words\n"}"#);
     assert_eq!(odd.id, None);
 }
 
-fn creates(profile: Profile, path: &str) -> bool {
-    profile.creates(&Method::POST, path)
+#[test]
+fn answers_of_their_own_are_counted_under_a_name() {
+    let blocked = r#"{"id":"x","subscriptionLimits":{"concurrencyBlocked":true}}"#;
+    let over = r#"{"message":"Over Concurrency Limit"}"#;
+    let quota = r#"{"error":{"errors":[{"reason":"userRateLimitExceeded"}]}}"#;
+    for (profile, status, body, note) in [
+        (Dialect::Vapi, 201, blocked, Some("concurrency_blocked")),
+        (Dialect::Vapi, 400, over, Some("over_concurrency")),
+        (Dialect::Google, 403, quota, Some("rate_limit_by_403")),
+        (Dialect::Vapi, 201, "{}", None),
+        (Dialect::Vapi, 429, "", None),
+    ] {
+        let read = posted(profile, status, &[], body);
+        assert_eq!(read.note.as_deref(), note, "{status} {body}");
+        let known = Profile::from(profile);
+        assert!(note.is_none_or(|note| known.rules().notes().any(|n| n == note)));
+    }
+}
+
+/// A profile with this one case.
+fn own(case: Case) -> Profile {
+    Profile::new(Rules {
+        name: "own".to_owned(),
+        cases: vec![case],
+        ..Profile::from(Dialect::Generic).rules().clone()
+    })
+}
+
+fn case(statuses: std::ops::RangeInclusive<u16>, sign: Sign) -> Case {
+    Case {
+        statuses: vec![statuses],
+        sign,
+        outcome: None,
+        created: None,
+        note: None,
+    }
+}
+
+#[test]
+fn what_a_case_leaves_open_is_thought_of_with_care() {
+    use Created::{NeverProcessed as Never, Processed as Done, Unknown};
+    use Outcome::{Failure, Neutral, Success, Throttled};
+    for (outcome, status, meaning) in [
+        (None, 200, (Success, Done)),
+        (None, 404, (Neutral, Never)),
+        (None, 500, (Failure, Unknown)),
+        (Some(Failure), 200, (Failure, Unknown)),
+        (Some(Failure), 409, (Failure, Unknown)),
+        (Some(Throttled), 420, (Throttled, Unknown)),
+        (Some(Neutral), 404, (Neutral, Never)),
+        (Some(Neutral), 200, (Neutral, Unknown)),
+        (Some(Neutral), 500, (Neutral, Unknown)),
+        (Some(Success), 404, (Success, Done)),
+    ] {
+        let case = Case {
+            outcome,
+            ..case(200..=599, Sign::Status)
+        };
+        let code = StatusCode::from_u16(status).unwrap();
+        let read = own(case).read(&Method::GET, code, &HeaderMap::new(), None);
+        assert_eq!(
+            (read.outcome, read.created),
+            meaning,
+            "{outcome:?} {status}"
+        );
+    }
+}
+
+#[test]
+fn only_an_answer_that_refuses_and_proves_that_nothing_was_done_is_repeatable() {
+    for (outcome, status, repeatable) in [
+        (Outcome::Throttled, 420, true),
+        (Outcome::Failure, 503, true),
+        (Outcome::Neutral, 404, false),
+        (Outcome::Throttled, 201, false),
+    ] {
+        let case = Case {
+            outcome: Some(outcome),
+            created: Some(Created::NeverProcessed),
+            ..case(200..=599, Sign::Status)
+        };
+        let code = StatusCode::from_u16(status).unwrap();
+        let read = own(case).read(&Method::POST, code, &HeaderMap::new(), None);
+        assert_eq!(read.repeatable, repeatable, "{outcome:?} {status}");
+    }
+}
+
+#[test]
+fn members_and_fields_are_looked_at_for_words_phrases_and_presence() {
+    let words = |words: &[&str]| Holds::Word(words.iter().map(|w| (*w).to_owned()).collect());
+    let says = Holds::Phrase("too busy".to_owned());
+    let seen = |sign: Sign, sent: &[(&'static str, &str)], body: &str| {
+        let profile = own(Case {
+            outcome: Some(Outcome::Failure),
+            ..case(200..=200, sign)
+        });
+        let read = profile.read(
+            &Method::GET,
+            StatusCode::OK,
+            &fields(sent),
+            Some(body.as_bytes()),
+        );
+        read.outcome == Outcome::Failure
+    };
+    let member = |holds: &Holds| Sign::Member(vec!["a.code".to_owned()], holds.clone());
+    let code = |value: &str| format!(r#"{{"a":{{"code":{value}}},"code":"x"}}"#);
+    for (holds, value, fits) in [
+        (words(&["x", "y"]), r#""y""#, true),
+        (words(&["x", "y"]), r#""Y""#, false),
+        (words(&["20429"]), "20429", true),
+        (words(&["true"]), "true", true),
+        (words(&["true"]), "false", false),
+        (words(&["x"]), r#"{"x":"x"}"#, false),
+        (says.clone(), r#""It is TOO BUSY now""#, true),
+        (says.clone(), r#""busy""#, false),
+        (Holds::Anything, r#"{"x":1}"#, true),
+        (Holds::Anything, "null", false),
+    ] {
+        assert_eq!(
+            seen(member(&holds), &[], &code(value)),
+            fits,
+            "{holds:?} {value}"
+        );
+    }
+    let field = |holds: &Holds| Sign::Field(http::HeaderName::from_static("x-why"), holds.clone());
+    for (holds, sent, fits) in [
+        (Holds::Anything, &[("x-why", "")][..], true),
+        (Holds::Anything, &[], false),
+        (
+            words(&["quota"]),
+            &[("x-why", "a"), ("x-why", "quota")],
+            true,
+        ),
+        (words(&["quota"]), &[("x-why", "quotas")], false),
+        (says, &[("x-why", "too Busy")], true),
+    ] {
+        assert_eq!(seen(field(&holds), sent, ""), fits, "{holds:?} {sent:?}");
+    }
+}
+
+#[test]
+fn a_body_that_is_no_json_is_not_waited_for() {
+    let profile = own(case(
+        200..=200,
+        Sign::Member(vec!["a".to_owned()], Holds::Anything),
+    ));
+    let wants =
+        |media: &str| profile.wants_body_start(StatusCode::OK, &fields(&[("content-type", media)]));
+    assert!(wants("application/json") && wants("application/problem+JSON; charset=utf-8"));
+    assert!(!wants("text/event-stream") && !wants("audio/wav"));
+    assert!(profile.wants_body_start(StatusCode::OK, &HeaderMap::new()));
+}
+
+fn creates(profile: Dialect, path: &str) -> bool {
+    Profile::from(profile).creates(&Method::POST, path)
 }
 
 #[test]
@@ -291,12 +454,12 @@ fn twilio_updates_by_sid_create_nothing() {
         format!("/Conferences/CF{}/Participants/{CA}.json", &CA[2..]),
     ] {
         assert!(
-            !creates(Profile::Twilio, &format!("{base}{rest}")),
+            !creates(Dialect::Twilio, &format!("{base}{rest}")),
             "{rest}"
         );
     }
     assert!(!creates(
-        Profile::Twilio,
+        Dialect::Twilio,
         &format!("/v1/Services/MG{}", &CA[2..])
     ));
 }
@@ -315,7 +478,7 @@ fn twilio_collections_payments_and_everything_unknown_create() {
         format!("/Calls/SM{}.json", &CA[2..]),
         String::new(),
     ] {
-        assert!(creates(Profile::Twilio, &format!("{base}{rest}")), "{rest}");
+        assert!(creates(Dialect::Twilio, &format!("{base}{rest}")), "{rest}");
     }
     for path in [
         "/v2/Services/VA1/Verifications",
@@ -324,56 +487,59 @@ fn twilio_collections_payments_and_everything_unknown_create() {
         "/",
         "*",
     ] {
-        assert!(creates(Profile::Twilio, path), "{path}");
+        assert!(creates(Dialect::Twilio, path), "{path}");
     }
 }
 
 #[test]
 fn queries_by_post_create_nothing() {
     for path in ["/analytics", "/reporting/insight/preview"] {
-        assert!(!creates(Profile::Vapi, path), "{path}");
+        assert!(!creates(Dialect::Vapi, path), "{path}");
     }
     assert!(!creates(
-        Profile::Vapi,
+        Dialect::Vapi,
         &format!("/reporting/insight/{UUID}/run")
     ));
-    assert!(!creates(Profile::Google, "/calendar/v3/freeBusy"));
+    assert!(!creates(Dialect::Google, "/calendar/v3/freeBusy"));
     assert!(!creates(
-        Profile::Google,
+        Dialect::Google,
         "/gmail/v1/users/me/messages/18c0/modify"
     ));
     assert!(!creates(
-        Profile::Microsoft,
+        Dialect::Microsoft,
         "/v1.0/me/calendar/getSchedule"
     ));
     for path in ["/call", "/chat", "/structured-output/run", "/eval/run"] {
-        assert!(creates(Profile::Vapi, path), "{path}");
+        assert!(creates(Dialect::Vapi, path), "{path}");
     }
-    assert!(creates(Profile::Google, "/gmail/v1/users/me/messages/send"));
+    assert!(creates(Dialect::Google, "/gmail/v1/users/me/messages/send"));
     assert!(creates(
-        Profile::Google,
+        Dialect::Google,
         "/calendar/v3/calendars/primary/events"
     ));
-    assert!(creates(Profile::Microsoft, "/v1.0/me/sendMail"));
-    assert!(creates(Profile::Microsoft, "/v1.0/me/events"));
+    assert!(creates(Dialect::Microsoft, "/v1.0/me/sendMail"));
+    assert!(creates(Dialect::Microsoft, "/v1.0/me/events"));
 }
 
 #[test]
 fn only_posts_create_and_only_where_the_vendor_is_known() {
     for method in ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        assert!(!Profile::Vapi.creates(&method, "/call"));
-        assert!(!Profile::Vapi.reads_bodies(&method));
+        assert!(!Profile::from(Dialect::Vapi).creates(&method, "/call"));
+        assert!(!Profile::from(Dialect::Vapi).reads_bodies(&method));
     }
     let odd = Method::from_bytes(b"post").unwrap();
-    assert!(Profile::Vapi.creates(&odd, "/call") && Profile::Vapi.reads_bodies(&Method::POST));
-    assert!(!Profile::Generic.creates(&Method::POST, "/call"));
-    assert!(!Profile::Generic.reads_bodies(&Method::POST));
+    assert!(
+        Profile::from(Dialect::Vapi).creates(&odd, "/call")
+            && Profile::from(Dialect::Vapi).reads_bodies(&Method::POST)
+    );
+    assert!(!Profile::from(Dialect::Generic).creates(&Method::POST, "/call"));
+    assert!(!Profile::from(Dialect::Generic).reads_bodies(&Method::POST));
 }
 
 /// A harmless path, and which of its bytes belong to an id that may be another.
 struct Harmless {
-    profile: Profile,
+    profile: Dialect,
     path: String,
     free: Vec<bool>,
 }
@@ -381,15 +547,15 @@ struct Harmless {
 /// One path for each harmless shape.
 fn harmless() -> Vec<Harmless> {
     let mut all = Vec::new();
-    for profile in Profile::ALL {
-        if let Posts::CreateUnless(shapes) = profile.rules().posts {
-            all.extend(shapes.iter().map(|shape| example(profile, shape)));
-        }
+    for profile in Dialect::ALL {
+        let rules = Profile::from(profile);
+        let harmless = &rules.rules().creates.harmless;
+        all.extend(harmless.iter().map(|h| example(profile, &h.shape)));
     }
     all
 }
 
-fn example(profile: Profile, shape: &str) -> Harmless {
+fn example(profile: Dialect, shape: &str) -> Harmless {
     let mut example = Harmless {
         profile,
         path: String::new(),
@@ -471,8 +637,8 @@ proptest! {
         status in 100u16..600, body in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         let status = StatusCode::from_u16(status).unwrap();
-        for profile in Profile::ALL {
-            profile.read(&Method::POST, status, &HeaderMap::new(), Some(&body));
+        for profile in Dialect::ALL {
+            Profile::from(profile).read(&Method::POST, status, &HeaderMap::new(), Some(&body));
         }
     }
 }

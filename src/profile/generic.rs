@@ -1,19 +1,23 @@
 //! Plain HTTP: what RFC 9110 and RFC 6585 say of any server, and nothing more.
 //!
 //! A 429 asks for patience, but no standard says that nothing was processed, so a request that might
-//! do its work twice is not repeated after one. Which POSTs create is not known: a route may say.
+//! do its work twice is not repeated after one. Which requests create is not known: a route may say.
 
-use crate::profile::rules::{Created, Posts, Rules, Sign, Throttle};
+use crate::profile::Dialect;
+use crate::profile::rules::{Case, Created, Creates, Rules, Sign};
 
-pub(super) const RULES: Rules = Rules {
-    throttles: &[Throttle {
-        status: 429,
-        sign: Sign::Status,
-        created: Created::Unknown,
-    }],
-    id: None,
-    code: None,
-    request_id: None,
-    concurrent: None,
-    posts: Posts::Unknown,
-};
+pub(super) fn rules() -> Rules {
+    Rules {
+        name: Dialect::Generic.name().to_owned(),
+        based_on: None,
+        dialect: Dialect::Generic,
+        cases: vec![Case::throttled(429, Sign::Status, Created::Unknown)],
+        id: None,
+        code: None,
+        request_id: None,
+        concurrent: None,
+        creates: Creates::default(),
+        hosts: Vec::new(),
+        reads_all: false,
+    }
+}

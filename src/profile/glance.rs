@@ -28,14 +28,14 @@ pub(super) enum Value {
 
 /// What was seen.
 #[derive(Debug, Default)]
-pub(super) struct Glance {
-    values: Vec<(&'static str, Value)>,
+pub(super) struct Glance<'r> {
+    values: Vec<(&'r str, Value)>,
     whole: bool,
 }
 
-impl Glance {
+impl<'r> Glance<'r> {
     /// Looks at `body` for the members that `wanted` knows by their dotted paths.
-    pub(super) fn at(body: &[u8], wanted: impl Fn(&str) -> Option<&'static str>) -> Self {
+    pub(super) fn at(body: &[u8], wanted: impl Fn(&str) -> Option<&'r str>) -> Self {
         let mut look = Look {
             wanted,
             path: String::new(),
@@ -69,13 +69,13 @@ impl Glance {
     }
 }
 
-struct Look<W> {
+struct Look<'r, W> {
     wanted: W,
     path: String,
-    values: Vec<(&'static str, Value)>,
+    values: Vec<(&'r str, Value)>,
 }
 
-impl<W: Fn(&str) -> Option<&'static str>> Look<W> {
+impl<'r, W: Fn(&str) -> Option<&'r str>> Look<'r, W> {
     fn saw(&mut self, value: impl FnOnce() -> Value) {
         if let Some(member) = (self.wanted)(&self.path)
             && self.values.len() < MOST_VALUES
@@ -86,9 +86,9 @@ impl<W: Fn(&str) -> Option<&'static str>> Look<W> {
 }
 
 /// One value of the document, wherever it stands.
-struct Node<'l, W>(&'l mut Look<W>);
+struct Node<'l, 'r, W>(&'l mut Look<'r, W>);
 
-impl<'de, W: Fn(&str) -> Option<&'static str>> DeserializeSeed<'de> for Node<'_, W> {
+impl<'de, 'r, W: Fn(&str) -> Option<&'r str>> DeserializeSeed<'de> for Node<'_, 'r, W> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -96,7 +96,7 @@ impl<'de, W: Fn(&str) -> Option<&'static str>> DeserializeSeed<'de> for Node<'_,
     }
 }
 
-impl<'de, W: Fn(&str) -> Option<&'static str>> Visitor<'de> for Node<'_, W> {
+impl<'de, 'r, W: Fn(&str) -> Option<&'r str>> Visitor<'de> for Node<'_, 'r, W> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,7 +160,7 @@ impl<'de, W: Fn(&str) -> Option<&'static str>> Visitor<'de> for Node<'_, W> {
 mod tests {
     use super::*;
 
-    fn look(body: &str) -> Glance {
+    fn look(body: &str) -> Glance<'static> {
         let wanted = ["id", "a.b", "list.name", "list"];
         Glance::at(body.as_bytes(), move |path| {
             wanted.into_iter().find(|w| *w == path)

@@ -3,34 +3,34 @@
 //! Both are turned away before anything is done. A quota that lasts for the day is not in the list:
 //! patience would not help.
 
-use crate::profile::rules::{Created, Posts, Rules, Sign, Throttle};
+use super::{Dialect, generic};
+use crate::profile::rules::{Case, Created, Creates, Holds, Rules, Sign};
 
-pub(super) const RULES: Rules = Rules {
-    throttles: &[
-        Throttle {
-            status: 429,
-            sign: Sign::Status,
-            created: Created::NeverProcessed,
-        },
-        Throttle {
-            status: 403,
-            sign: Sign::Word {
-                members: &["error.errors.reason", "error.details.reason"],
-                words: &[
-                    "rateLimitExceeded",
-                    "userRateLimitExceeded",
-                    "RATE_LIMIT_EXCEEDED",
-                ],
-            },
-            created: Created::NeverProcessed,
-        },
-    ],
-    id: Some("id"),
-    code: Some("error.status"),
-    request_id: None,
-    concurrent: None,
-    posts: Posts::CreateUnless(&HARMLESS),
-};
+pub(super) fn rules() -> Rules {
+    let reasons = Sign::Member(
+        vec![
+            "error.errors.reason".to_owned(),
+            "error.details.reason".to_owned(),
+        ],
+        Holds::Word(vec![
+            "rateLimitExceeded".to_owned(),
+            "userRateLimitExceeded".to_owned(),
+            "RATE_LIMIT_EXCEEDED".to_owned(),
+        ]),
+    );
+    Rules {
+        name: Dialect::Google.name().to_owned(),
+        dialect: Dialect::Google,
+        cases: vec![
+            Case::throttled(429, Sign::Status, Created::NeverProcessed),
+            Case::throttled(403, reasons, Created::NeverProcessed).noted("rate_limit_by_403"),
+        ],
+        id: Some("id".to_owned()),
+        code: Some("error.status".to_owned()),
+        creates: Creates::posts_unless(&HARMLESS),
+        ..generic::rules()
+    }
+}
 
 /// POSTs that only ask, or that set labels which setting again does not change.
 const HARMLESS: [&str; 9] = [

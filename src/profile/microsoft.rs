@@ -3,40 +3,31 @@
 //! A 429 and a 509 turn the request away. A 503 or 504 with a Retry-After asks for patience, but
 //! does not prove that nothing was processed; without one it is a failure like any other.
 
-use crate::profile::rules::{Created, Field, Posts, Rules, Sign, Throttle};
+use super::{Dialect, generic};
+use crate::profile::rules::{Case, Created, Creates, Field, Holds, Rules, Sign};
+use http::{HeaderName, header};
 
-pub(super) const RULES: Rules = Rules {
-    throttles: &[
-        Throttle {
-            status: 429,
-            sign: Sign::Status,
-            created: Created::NeverProcessed,
-        },
-        Throttle {
-            status: 509,
-            sign: Sign::Status,
-            created: Created::NeverProcessed,
-        },
-        Throttle {
-            status: 503,
-            sign: Sign::RetryAfter,
-            created: Created::Unknown,
-        },
-        Throttle {
-            status: 504,
-            sign: Sign::RetryAfter,
-            created: Created::Unknown,
-        },
-    ],
-    id: Some("id"),
-    code: Some("error.code"),
-    request_id: Some(Field {
-        name: "request-id",
-        note: "graph_request_id",
-    }),
-    concurrent: None,
-    posts: Posts::CreateUnless(&QUERIES),
-};
+pub(super) fn rules() -> Rules {
+    let told_when = || Sign::Field(header::RETRY_AFTER, Holds::Anything);
+    Rules {
+        name: Dialect::Microsoft.name().to_owned(),
+        dialect: Dialect::Microsoft,
+        cases: vec![
+            Case::throttled(429, Sign::Status, Created::NeverProcessed),
+            Case::throttled(509, Sign::Status, Created::NeverProcessed),
+            Case::throttled(503, told_when(), Created::Unknown),
+            Case::throttled(504, told_when(), Created::Unknown),
+        ],
+        id: Some("id".to_owned()),
+        code: Some("error.code".to_owned()),
+        request_id: Some(Field {
+            name: HeaderName::from_static("request-id"),
+            note: "graph_request_id",
+        }),
+        creates: Creates::posts_unless(&QUERIES),
+        ..generic::rules()
+    }
+}
 
 /// POSTs that only ask.
 const QUERIES: [&str; 6] = [

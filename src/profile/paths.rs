@@ -27,6 +27,37 @@ pub fn fits(shape: &str, path: &str) -> bool {
     shape == path
 }
 
+/// Whether [`fits`] can read `shape`, so that a slip of the pen is no path that nobody asks for.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(shape: &str) -> Result<(), &'static str> {
+    if !shape.starts_with('/') {
+        return Err("a path starts with a slash");
+    }
+    let plain = |b: u8| b.is_ascii_graphic() && !b"?#".contains(&b);
+    if !shape.bytes().all(plain) {
+        return Err("a path is printable ASCII, as it is sent, without query or fragment");
+    }
+    let mut rest = shape;
+    while let Some((literal, after)) = rest.split_once('{') {
+        let (hole, after) = after.split_once('}').ok_or("a brace is left open")?;
+        let letters = |l: &str| l.len() == 2 && l.bytes().all(|b| b.is_ascii_uppercase());
+        let known = matches!(hole, "uuid" | "word") || hole.split('|').all(letters);
+        if literal.contains('}') {
+            return Err("a brace is closed that was not opened");
+        }
+        if !known {
+            return Err("a hole is {uuid}, {word}, or the letters of Twilio ids such as {CA}");
+        }
+        rest = after;
+    }
+    match rest.contains('}') {
+        true => Err("a brace is closed that was not opened"),
+        false => Ok(()),
+    }
+}
+
 /// What is left of `path` after the hole is filled.
 fn fill<'p>(hole: &str, path: &'p str) -> Option<&'p str> {
     match hole {
@@ -87,6 +118,28 @@ mod tests {
             ("/m/{broken", "/m/x".to_owned()),
         ] {
             assert!(!fits(shape, &path), "{shape} {path}");
+        }
+    }
+
+    #[test]
+    fn a_shape_that_cannot_be_read_is_told() {
+        for good in ["/", "/a/{uuid}/b", "/{word}", "/x/{SM|MM}.json"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "a",
+            "/a?b",
+            "/a b",
+            "/é",
+            "/{",
+            "/}",
+            "/a}{word}",
+            "/{id}",
+            "/{ca}",
+            "/{}",
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
         }
     }
 

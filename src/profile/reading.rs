@@ -6,8 +6,8 @@
 
 use crate::policy::outcome::Outcome;
 use crate::profile::glance::{Glance, Value};
-use crate::profile::rules::{Created, Rules, Sign};
-use http::{HeaderMap, Method, StatusCode, header};
+use crate::profile::rules::{Case, Created, Holds, Rules, Sign};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
 /// How much of a body is worth reading, in bytes.
 pub const BODY_START: usize = 8 * 1024;
@@ -22,11 +22,13 @@ pub struct Reading {
     pub outcome: Outcome,
     /// What it says of the work that was asked for.
     pub created: Created,
-    /// It refuses, asks for patience, and proves that nothing was processed: a request of any method
-    /// may be sent again.
+    /// It refuses, not for the request's sake, and proves that nothing was processed: a request of any
+    /// method may be sent again.
     pub repeatable: bool,
     /// The vendor's name for what a POST made, if the body was given and shows it.
     pub id: Option<String>,
+    /// The name under which such an answer is counted.
+    pub note: Option<String>,
     /// Facts for the log, by name.
     pub notes: Vec<(&'static str, String)>,
 }
@@ -59,53 +61,74 @@ fn created_of(status: StatusCode) -> Created {
     }
 }
 
+impl Case {
+    /// How an answer of that status counts that is one, and what it says of the work. Where the case
+    /// leaves that open, only a success is believed to have done it, and only a refusal for the
+    /// request's own sake to have done nothing.
+    fn meaning(&self, status: StatusCode) -> (Outcome, Created) {
+        let Some(outcome) = self.outcome else {
+            let created = self.created.unwrap_or(created_of(status));
+            return (outcome_of(status), created);
+        };
+        let careful = match outcome {
+            Outcome::Success => Created::Processed,
+            Outcome::Neutral => match created_of(status) {
+                Created::NeverProcessed => Created::NeverProcessed,
+                _ => Created::Unknown,
+            },
+            _ => Created::Unknown,
+        };
+        (outcome, self.created.unwrap_or(careful))
+    }
+}
+
 impl Rules {
     /// How a status counts where nothing but the status is known.
     pub(super) fn outcome(&self, status: StatusCode) -> Outcome {
-        let mut certain = self.throttles.iter();
-        match certain.any(|t| t.status == status && matches!(t.sign, Sign::Status)) {
-            true => Outcome::Throttled,
-            false => outcome_of(status),
-        }
+        let certain = |case: &&Case| case.sign == Sign::Status && case.is_of(status);
+        let certain = self.cases.iter().find(certain);
+        certain.map_or(outcome_of(status), |case| case.meaning(status).0)
     }
 
     /// What `answer` means.
     pub(super) fn read(&self, answer: &Answer<'_>) -> Reading {
         let glance = answer.glance(self);
-        let throttle = self
-            .throttles
-            .iter()
-            .find(|t| t.status == answer.status && t.sign.is_seen(answer.fields, &glance));
-        let (outcome, created) = match throttle {
-            Some(throttle) => (Outcome::Throttled, throttle.created),
+        let seen =
+            |case: &&Case| case.is_of(answer.status) && case.sign.is_seen(answer.fields, &glance);
+        let case = self.cases.iter().find(seen);
+        let (outcome, created) = match case {
+            Some(case) => case.meaning(answer.status),
             None => (outcome_of(answer.status), created_of(answer.status)),
         };
         let refuses = answer.status.is_client_error() || answer.status.is_server_error();
+        let not_for_its_sake = matches!(outcome, Outcome::Throttled | Outcome::Failure);
         let nothing_done = created == Created::NeverProcessed;
         Reading {
             outcome,
             created,
-            repeatable: refuses && nothing_done && throttle.is_some(),
+            repeatable: refuses && not_for_its_sake && nothing_done,
             id: self.made(answer, &glance),
-            notes: self.notes(answer, &glance),
+            note: case.and_then(|case| case.note.clone()),
+            notes: self.notes_of(answer, &glance),
         }
     }
 
-    fn made(&self, answer: &Answer<'_>, glance: &Glance) -> Option<String> {
-        let posted = *answer.method == Method::POST && answer.status.is_success();
-        let id = glance.texts(self.id?).next().filter(|_| posted)?;
+    fn made(&self, answer: &Answer<'_>, glance: &Glance<'_>) -> Option<String> {
+        let made = self.creates.methods.contains(answer.method) && answer.status.is_success();
+        let id = self.id.as_deref().filter(|_| made)?;
+        let id = glance.texts(id).next()?;
         is_plain(id).then(|| id.to_owned())
     }
 
-    fn notes(&self, answer: &Answer<'_>, glance: &Glance) -> Vec<(&'static str, String)> {
+    fn notes_of(&self, answer: &Answer<'_>, glance: &Glance<'_>) -> Vec<(&'static str, String)> {
         let mut notes = Vec::new();
-        for field in [self.request_id, self.concurrent].into_iter().flatten() {
-            if let Some(text) = text_of(answer.fields, field.name) {
+        for field in self.request_id.iter().chain(&self.concurrent) {
+            if let Some(text) = text_of(answer.fields, &field.name) {
                 notes.push((field.note, text.to_owned()));
             }
         }
         // A number that ends where the body was cut may be half of one.
-        let code = self.code.filter(|_| glance.is_whole());
+        let code = self.code.as_deref().filter(|_| glance.is_whole());
         match code.and_then(|code| glance.values(code).next()) {
             Some(Value::Text(text)) if is_plain(text) => notes.push(("vendor_code", text.clone())),
             Some(Value::Number(number)) => notes.push(("vendor_code", number.to_string())),
@@ -117,7 +140,7 @@ impl Rules {
 
 impl Answer<'_> {
     /// What the body shows; nothing where it is not given or not to be read as it is.
-    fn glance(&self, rules: &Rules) -> Glance {
+    fn glance<'r>(&self, rules: &'r Rules) -> Glance<'r> {
         let encoded = self
             .fields
             .get_all(header::CONTENT_ENCODING)
@@ -134,15 +157,24 @@ impl Answer<'_> {
 }
 
 impl Sign {
-    fn is_seen(&self, fields: &HeaderMap, glance: &Glance) -> bool {
+    fn is_seen(&self, fields: &HeaderMap, glance: &Glance<'_>) -> bool {
         match self {
             Sign::Status => true,
-            Sign::RetryAfter => fields.contains_key(header::RETRY_AFTER),
-            Sign::Word { members, words } => {
-                texts(glance, members).any(|text| words.contains(&text))
+            Sign::Field(name, holds) => {
+                let mut texts = fields.get_all(name).iter().map(|value| value.to_str());
+                texts.any(|text| match text {
+                    Ok(text) => holds.is_in(text),
+                    Err(_) => *holds == Holds::Anything,
+                })
             }
-            Sign::Phrase { members, phrase } => {
-                texts(glance, members).any(|text| text.to_ascii_lowercase().contains(phrase))
+            Sign::Member(members, holds) => {
+                let mut values = members.iter().flat_map(|member| glance.values(member));
+                values.any(|value| match value {
+                    Value::Text(text) => holds.is_in(text),
+                    Value::Flag(flag) => holds.is_in(if *flag { "true" } else { "false" }),
+                    Value::Number(number) => holds.is_in(&number.to_string()),
+                    Value::Nested => *holds == Holds::Anything,
+                })
             }
             Sign::Flag {
                 members,
@@ -158,12 +190,18 @@ impl Sign {
     }
 }
 
-fn texts<'g>(glance: &'g Glance, members: &'g [&str]) -> impl Iterator<Item = &'g str> {
-    members.iter().flat_map(|member| glance.texts(member))
+impl Holds {
+    fn is_in(&self, text: &str) -> bool {
+        match self {
+            Holds::Anything => true,
+            Holds::Word(words) => words.iter().any(|word| word == text),
+            Holds::Phrase(phrase) => text.to_ascii_lowercase().contains(phrase),
+        }
+    }
 }
 
 /// The text of a field that appears once, if it is short and printable.
-pub(super) fn text_of<'f>(fields: &'f HeaderMap, name: &str) -> Option<&'f str> {
+pub(super) fn text_of<'f>(fields: &'f HeaderMap, name: &HeaderName) -> Option<&'f str> {
     let mut all = fields.get_all(name).iter();
     let (only, none) = (all.next()?, all.next());
     let text = only.to_str().ok()?;

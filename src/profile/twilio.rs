@@ -5,28 +5,30 @@
 //! points, so a label that is not known here is not a host of ours. The list of harmless POSTs is
 //! closed too: what is missing there is taken to create.
 
-use crate::profile::rules::{Created, Field, Posts, Rules, Sign, Throttle};
+use super::{Dialect, generic};
+use crate::profile::rules::{Allowed, Case, Created, Creates, Field, Rules, Sign};
+use http::HeaderName;
 
-/// A 429 (code 20429) is turned away before anything is done, and so is every other 4xx; what a 5xx
-/// did is not known.
-pub(super) const RULES: Rules = Rules {
-    throttles: &[Throttle {
-        status: 429,
-        sign: Sign::Status,
-        created: Created::NeverProcessed,
-    }],
-    id: Some("sid"),
-    code: Some("code"),
-    request_id: Some(Field {
-        name: "twilio-request-id",
-        note: "twilio_request_id",
-    }),
-    concurrent: Some(Field {
-        name: "twilio-concurrent-requests",
-        note: "twilio_concurrent_requests",
-    }),
-    posts: Posts::CreateUnless(&UPDATES),
-};
+pub(super) fn rules() -> Rules {
+    Rules {
+        name: Dialect::Twilio.name().to_owned(),
+        dialect: Dialect::Twilio,
+        cases: vec![Case::throttled(429, Sign::Status, Created::NeverProcessed)],
+        id: Some("sid".to_owned()),
+        code: Some("code".to_owned()),
+        request_id: Some(Field {
+            name: HeaderName::from_static("twilio-request-id"),
+            note: "twilio_request_id",
+        }),
+        concurrent: Some(Field {
+            name: HeaderName::from_static("twilio-concurrent-requests"),
+            note: "twilio_concurrent_requests",
+        }),
+        creates: Creates::posts_unless(&UPDATES),
+        hosts: vec![("product".to_owned(), Allowed::By(is_product_label))],
+        ..generic::rules()
+    }
+}
 
 /// POSTs that change one thing that exists already, so that twice is as good as once. Missing on
 /// purpose, though they read as updates: those that take a payment, send something, ask for a paid
@@ -110,7 +112,7 @@ const PRODUCTS: [&str; 41] = [
 const LATE_PRODUCTS: [&str; 1] = ["webhooks"];
 
 /// Whether `label` is `product`, `product.region` or `product.edge.region`.
-pub(super) fn is_product_label(label: &str) -> bool {
+fn is_product_label(label: &str) -> bool {
     let mut parts = label.split('.');
     let product = parts.next().unwrap_or_default();
     let known = PRODUCTS.contains(&product) || LATE_PRODUCTS.contains(&product);

@@ -224,9 +224,9 @@ impl<'a> Journey<'a> {
 
     /// What the answer means, by its head and, where the profile needs it, the start of its body.
     async fn read(&self, exchange: &Exchange, answer: &mut Response<UpstreamBody>) -> Reading {
-        let profile = self.way.upstream_plan.profile;
+        let profile = &self.way.upstream_plan.profile;
         let status = answer.status();
-        let start = if profile.wants_body_start(status) {
+        let start = if profile.wants_body_start(status, answer.headers()) {
             Some(answer.body_mut().peek(BODY_START).await)
         } else {
             None
@@ -244,7 +244,11 @@ impl<'a> Journey<'a> {
     ) {
         exchange.notes.extend(read.notes.iter().cloned());
         attempt.expect(read.outcome);
-        let profile = self.way.upstream_plan.profile;
+        if let Some(note) = &read.note {
+            self.way.upstream.metrics.noted(note);
+            exchange.notes.push(("vendor_note", note.clone()));
+        }
+        let profile = &self.way.upstream_plan.profile;
         if let Some(now) = profile.concurrent_requests(answer.headers()) {
             self.way.upstream.metrics.concurrent_requests(now);
         }

@@ -288,7 +288,7 @@ fn refused(mut exchange: Box<Exchange>, refusal: &Refusal, close: bool) -> Respo
     exchange.source = Source::Proxy;
     exchange.reason = Some(refusal.reason.label());
     let plan = exchange.route().and_then(|r| exchange.table.route_plan(r));
-    let dialect = plan.map_or(Dialect::Generic, |r| r.profile);
+    let dialect = plan.map_or(Dialect::Generic, |r| r.profile.dialect());
     let metrics = exchange
         .route()
         .map_or(&exchange.table.unrouted, |r| &r.metrics);

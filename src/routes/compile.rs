@@ -14,6 +14,7 @@ mod ladders;
 mod limits;
 mod notes;
 mod process;
+mod profiles;
 mod route;
 mod rules;
 mod store;
@@ -32,8 +33,9 @@ use aws_lc_rs::digest;
 
 use crate::config::schema::{Environment, LogFormat};
 use crate::config::{self, At, Env, Problem, Problems, Source};
+use crate::profile::Profile;
 use crate::routes::index::Matcher;
-use crate::routes::plan::Plan;
+use crate::routes::plan::{CredentialPlan, Plan, UpstreamPlan};
 use crate::telemetry::access::Format;
 
 use notes::Notes;
@@ -83,6 +85,14 @@ fn join((source, problems): (Option<Source>, Problems)) -> Result<Plan, Problems
     }
 }
 
+/// What the names of the file stand for, as far as it has been read.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    profiles: &'a [Profile],
+    credentials: &'a [CredentialPlan],
+    upstreams: &'a [UpstreamPlan],
+}
+
 /// The plan, fit to run only where there are no problems, neither `earlier` ones nor those returned.
 fn draft(source: &Source, earlier: &Problems) -> (Plan, Vec<Problem>) {
     let config = &source.config;
@@ -90,9 +100,19 @@ fn draft(source: &Source, earlier: &Problems) -> (Plan, Vec<Problem>) {
     let process = process::compile(&mut notes);
     let limits = limits::compile(&mut notes);
     let breakers = breakers::named(&mut notes);
+    let profiles = profiles::compile(&mut notes);
     let credentials = credentials::named(&mut notes);
-    let upstreams = upstreams::compile(&mut notes, &credentials);
-    let (rules, routes) = route::compile(&mut notes, &process, (&upstreams, &credentials));
+    let known = Known {
+        profiles: &profiles,
+        credentials: &credentials,
+        upstreams: &[],
+    };
+    let upstreams = upstreams::compile(&mut notes, known);
+    let known = Known {
+        upstreams: &upstreams,
+        ..known
+    };
+    let (rules, routes) = route::compile(&mut notes, &process, known);
     credentials::check(
         &mut notes,
         &process,

@@ -354,7 +354,7 @@ impl Plan {
         match own {
             Some((_, values)) => values.iter().any(|allowed| allowed == value),
             None => upstream
-                .map_or(route.profile, |u| u.profile)
+                .map_or(&route.profile, |u| &u.profile)
                 .allows(name, value),
         }
     }

@@ -191,6 +191,10 @@ impl Table {
             "route" => !self.plan.routes.iter().any(|r| r.name == value),
             "upstream" => !self.plan.upstreams.iter().any(|u| u.name == value),
             "service" => !self.circuits.iter().any(|c| c.name == value),
+            "note" => {
+                let notes = |u: &UpstreamPlan| u.profile.rules().notes().any(|n| n == value);
+                !self.plan.upstreams.iter().any(notes)
+            }
             "limit" => !self.plan.limits.iter().any(|l| l.name == value),
             _ => false,
         }
@@ -353,6 +357,11 @@ fn install_upstream(
         bulkhead: live.bulkhead(&format!("upstream/{}", plan.name), plan.concurrency),
         budget: live.budget(&plan.name),
         in_flight: live.in_flight(&plan.name),
-        metrics: UpstreamMetrics::new(&live.metrics, &plan.name, outcomes),
+        metrics: UpstreamMetrics::new(
+            &live.metrics,
+            &plan.name,
+            outcomes,
+            plan.profile.rules().notes(),
+        ),
     }
 }

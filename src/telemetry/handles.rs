@@ -112,11 +112,17 @@ pub struct UpstreamMetrics {
     attempts: [Counter; 5],
     duration: Histogram,
     retries: Family,
+    notes: Vec<(String, Counter)>,
 }
 
 impl UpstreamMetrics {
-    /// Handles for an upstream, with every outcome at 0.
-    pub fn new(metrics: &Arc<Metrics>, upstream: &str, outcomes: [&'static str; 5]) -> Self {
+    /// Handles for an upstream, with every outcome and every note of its profile at 0.
+    pub fn new<'n>(
+        metrics: &Arc<Metrics>,
+        upstream: &str,
+        outcomes: [&'static str; 5],
+        notes: impl Iterator<Item = &'n str>,
+    ) -> Self {
         let attempts = outcomes.map(|outcome| {
             let labels = [("upstream", upstream), ("outcome", outcome)];
             let counter = metrics.counter("trunkline_upstream_attempts_total", &labels);
@@ -127,12 +133,26 @@ impl UpstreamMetrics {
             "trunkline_upstream_attempt_duration_seconds",
             &[("upstream", upstream)],
         );
+        let note = |note: &str| {
+            let labels = [("upstream", upstream), ("note", note)];
+            let counter = metrics.counter("trunkline_profile_notes_total", &labels);
+            counter.increment(0);
+            (note.to_owned(), counter)
+        };
         UpstreamMetrics {
             metrics: Arc::clone(metrics),
             upstream: upstream.to_owned(),
             attempts,
             duration,
             retries: Family::default(),
+            notes: notes.map(note).collect(),
+        }
+    }
+
+    /// An answer that the profile counts under this name.
+    pub fn noted(&self, note: &str) {
+        if let Some((_, counter)) = self.notes.iter().find(|(known, _)| known == note) {
+            counter.increment(1);
         }
     }
 

@@ -122,6 +122,11 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         "What the duplicate guard did with creating requests.",
     ),
     (
+        "trunkline_profile_notes_total",
+        C,
+        "Answers that the upstream's profile counts under a name of their own.",
+    ),
+    (
         "trunkline_twilio_concurrent_requests",
         G,
         "Concurrent requests that Twilio last reported for the account.",

@@ -371,8 +371,5 @@ fn permit(breaker: &BreakerSettings) -> String {
 }
 
 fn judge(upstream: &UpstreamPlan) -> String {
-    format!(
-        "as {} means it: no answer or a 5xx other than 501 is a failure, 429 is throttled, other 4xx count for nothing",
-        upstream.profile.name()
-    )
+    format!("as {}", upstream.profile.rules())
 }

@@ -338,6 +338,45 @@ fn any_facts() -> impl Strategy<Value = Facts> {
     )
 }
 
+#[test]
+fn a_failure_that_is_proven_to_have_done_nothing_is_repeated_whatever_the_method() {
+    let answered = |outcome, never_processed| Failed::Answered {
+        status: 503,
+        outcome,
+        never_processed,
+        retry_after: None,
+    };
+    let create = |failure| {
+        let facts = Facts {
+            creates: true,
+            ..facts(Safety::Neither, failure)
+        };
+        let now = Instant::now();
+        let moment = Moment {
+            now,
+            deadline: now + Duration::from_secs(60),
+            random: 0.5,
+        };
+        next(&facts, &RetrySettings::default(), moment, || true)
+    };
+    assert!(matches!(
+        create(answered(Outcome::Failure, true)),
+        Next::Again {
+            reason: Reason::Unavailable,
+            ..
+        }
+    ));
+    let why = Some(Withheld::MaybeProcessed);
+    assert_eq!(
+        create(answered(Outcome::Failure, false)),
+        Next::Stop { why }
+    );
+    assert_eq!(
+        create(answered(Outcome::Neutral, true)),
+        Next::Stop { why: None }
+    );
+}
+
 proptest! {
     #[test]
     fn what_may_have_been_processed_is_never_created_again(
@@ -358,7 +397,7 @@ proptest! {
                 Failed::NotSent => true,
                 Failed::NoAnswer => false,
                 Failed::Answered { outcome, never_processed, .. } =>
-                    outcome == Outcome::Throttled && never_processed,
+                    matches!(outcome, Outcome::Throttled | Outcome::Failure) && never_processed,
             };
             prop_assert!(proven);
         }

@@ -9,13 +9,13 @@ use crate::config::{At, Config};
 use crate::policy::concurrency::Concurrency;
 use crate::policy::deadline::DeadlineField;
 use crate::policy::retry::RetrySettings;
-use crate::profile::Profile;
+use crate::profile::{Dialect, Profile};
 use crate::routes::pattern::{PathPattern, Rewrite, Slot};
 use crate::routes::plan::{Authorizes, CredentialPlan, Process, RoutePlan, Timeouts, UpstreamPlan};
 use crate::routes::rule::Rule;
 
 use super::notes::Notes;
-use super::{attempts, breakers, credentials, ladders, rules, stubs, upstreams};
+use super::{Known, attempts, breakers, credentials, ladders, profiles, rules, stubs};
 
 /// How long a create of unknown outcome is not repeated, unless the file says otherwise.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
 pub(super) fn compile(
     notes: &mut Notes<'_>,
     process: &Process,
-    (upstreams, credentials): (&[UpstreamPlan], &[CredentialPlan]),
+    known: Known<'_>,
 ) -> (Vec<Rule>, Vec<RoutePlan>) {
     let written = &notes.config().routes;
     if written.is_empty() {
@@ -45,8 +45,9 @@ pub(super) fn compile(
         let draft = Draft {
             at,
             route,
-            upstreams,
-            credentials,
+            profiles: known.profiles,
+            upstreams: known.upstreams,
+            credentials: known.credentials,
         };
         let plan = draft.plan(notes, &rule, line);
         (rule, plan)
@@ -70,6 +71,7 @@ fn check_name<'s>(notes: &mut Notes<'s>, at: &At, route: &'s Route, taken: &mut 
 struct Draft<'a> {
     at: At,
     route: &'a Route,
+    profiles: &'a [Profile],
     upstreams: &'a [UpstreamPlan],
     credentials: &'a [CredentialPlan],
 }
@@ -79,8 +81,7 @@ impl Draft<'_> {
         let route = self.route;
         let index = self.upstream(notes);
         let upstream = index.and_then(|index| self.upstreams.get(index));
-        let profile = route.profile.map(upstreams::profile);
-        let profile = profile.unwrap_or(upstream.map_or(Profile::Generic, |u| u.profile));
+        let profile = self.profile(notes, upstream);
         let stub = route.stub.as_ref();
         let authorizes = self.authorizes(notes, upstream);
         let fallback = ladders::compile(notes, &self.at, route, rule, self.upstreams);
@@ -97,7 +98,7 @@ impl Draft<'_> {
             callers: credentials::callers(notes, &self.at, route, rule, lead),
             rewrite: self.rewrite(notes, rule),
             host_param: upstream.and_then(|upstream| self.host_param(notes, upstream, rule)),
-            restricted: restricted(upstream, profile, rule),
+            restricted: restricted(upstream, &profile, rule),
             limits: self.limits(notes),
             breaker: self.breaker(notes),
             stub: stub
@@ -124,6 +125,13 @@ impl Draft<'_> {
         credentials::used(notes, &self.at, written, self.credentials)
             .or(upstream.map(|upstream| upstream.authorizes))
             .unwrap_or(Authorizes::Caller)
+    }
+
+    fn profile(&self, notes: &mut Notes<'_>, upstream: Option<&UpstreamPlan>) -> Profile {
+        let at = self.at.key("profile");
+        let own = profiles::named(notes, &at, self.route.profile.as_ref(), self.profiles);
+        own.or_else(|| upstream.map(|upstream| upstream.profile.clone()))
+            .unwrap_or(Profile::from(Dialect::Generic))
     }
 
     fn timeouts(&self, notes: &mut Notes<'_>) -> Timeouts {
@@ -291,7 +299,7 @@ impl Draft<'_> {
 /// The parameters whose values are a closed list, whether or not a URL uses them.
 fn restricted(
     upstream: Option<&UpstreamPlan>,
-    profile: Profile,
+    profile: &Profile,
     rule: &Rule,
 ) -> Vec<(Slot, String)> {
     let closed = |name: &str| match upstream {

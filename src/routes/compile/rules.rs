@@ -63,7 +63,7 @@ fn methods(notes: &mut Notes<'_>, at: &At, written: &Match) -> Vec<Method> {
         .collect()
 }
 
-fn method(notes: &mut Notes<'_>, at: &At, word: &str) -> Option<Method> {
+pub(super) fn method(notes: &mut Notes<'_>, at: &At, word: &str) -> Option<Method> {
     let upper = word.to_ascii_uppercase();
     if upper != word && METHODS.contains(&upper.as_str()) {
         let what = format!("{} is not a method: case counts", notes.source().shown(at));

@@ -6,24 +6,26 @@ use rustls::pki_types::ServerName;
 
 use crate::config::At;
 use crate::config::schema::{self, UpstreamTls};
-use crate::profile::Profile;
-use crate::routes::plan::{Authorizes, CredentialPlan, UpstreamPlan};
+use crate::profile::{Dialect, Profile};
+use crate::routes::plan::{Authorizes, UpstreamPlan};
 use crate::upstream::target::Target;
 use crate::upstream::tls::{self, Tls, TlsSettings};
 
+use super::Known;
 use super::attempts;
 use super::breakers;
 use super::credentials;
 use super::notes::Notes;
+use super::profiles;
 
 /// Stands in for a URL that is a problem, so that the rest can be checked.
 const NOWHERE: &str = "http://127.0.0.1";
 
 /// Every upstream of the file, in its order and under its index.
-pub(super) fn compile(notes: &mut Notes<'_>, all: &[CredentialPlan]) -> Vec<UpstreamPlan> {
+pub(super) fn compile(notes: &mut Notes<'_>, known: Known<'_>) -> Vec<UpstreamPlan> {
     let written = notes.config().upstreams.iter();
     written
-        .filter_map(|(name, upstream)| one(notes, name, upstream, all))
+        .filter_map(|(name, upstream)| one(notes, name, upstream, known))
         .collect()
 }
 
@@ -31,24 +33,29 @@ fn one(
     notes: &mut Notes<'_>,
     name: &str,
     written: &schema::Upstream,
-    all: &[CredentialPlan],
+    known: Known<'_>,
 ) -> Option<UpstreamPlan> {
     let at = At::root().key("upstreams").key(name);
     notes.check_name(&at, name);
     let defaults = &notes.config().defaults;
-    let profile = written.profile.map_or(Profile::Generic, profile);
-    let target = target(notes, &at, written);
+    let profile = profiles::named(
+        notes,
+        &at.key("profile"),
+        written.profile.as_ref(),
+        known.profiles,
+    );
+    let target = target(notes, &at, written, profile.as_ref());
     let url = written.url.as_ref().map_or("", |url| url.as_str());
     let plan = UpstreamPlan {
         name: name.to_owned(),
         url: url.trim_end_matches('/').to_owned(),
-        profile,
+        profile: profile.unwrap_or(Profile::from(Dialect::Generic)),
         tls: Arc::new(tls(notes, &at.key("tls"), &written.tls)),
         forwarded: written
             .forwarded
             .or(defaults.forwarded)
             .is_some_and(|flag| flag.get()),
-        authorizes: credentials::used(notes, &at, written.credential.as_ref(), all)
+        authorizes: credentials::used(notes, &at, written.credential.as_ref(), known.credentials)
             .unwrap_or(Authorizes::Caller),
         allow_from: credentials::networks(notes, &at, written.allow_from.as_ref()),
         token_file: credentials::token_file(notes, &at, written.caller_token_file.as_ref()),
@@ -65,18 +72,12 @@ fn one(
     Some(plan)
 }
 
-/// The configuration's word for a profile as the runtime's.
-pub(super) fn profile(written: schema::Profile) -> Profile {
-    match written {
-        schema::Profile::Vapi => Profile::Vapi,
-        schema::Profile::Twilio => Profile::Twilio,
-        schema::Profile::Google => Profile::Google,
-        schema::Profile::Microsoft => Profile::Microsoft,
-        schema::Profile::Generic => Profile::Generic,
-    }
-}
-
-fn target(notes: &mut Notes<'_>, at: &At, written: &schema::Upstream) -> Option<Target> {
+fn target(
+    notes: &mut Notes<'_>,
+    at: &At,
+    written: &schema::Upstream,
+    profile: Option<&Profile>,
+) -> Option<Target> {
     let Some(url) = &written.url else {
         notes.absent(
             at,
@@ -97,25 +98,24 @@ fn target(notes: &mut Notes<'_>, at: &At, written: &schema::Upstream) -> Option<
             None
         }
         Ok(target) => {
-            check_parameter(notes, &at, written, &target);
+            if let Some(name) = target.parameter()
+                && !profile.is_some_and(|profile| profile.restricts(name))
+                && written.allow.get(name).is_none()
+            {
+                unrestricted(notes, &at, name);
+            }
             Some(target)
         }
     }
 }
 
 /// What leads the host comes from clients, so only a closed list may decide it.
-fn check_parameter(notes: &mut Notes<'_>, at: &At, written: &schema::Upstream, target: &Target) {
-    let profile = written.profile.map_or(Profile::Generic, profile);
-    if let Some(name) = target.parameter()
-        && !profile.restricts(name)
-        && written.allow.get(name).is_none()
-    {
-        notes.problem(
-            at,
-            format!("nothing restricts `{{{name}}}`, so that a client could choose any host"),
-            format!("list its values: `allow: {{ {name}: [...] }}`"),
-        );
-    }
+fn unrestricted(notes: &mut Notes<'_>, at: &At, name: &str) {
+    notes.problem(
+        at,
+        format!("nothing restricts `{{{name}}}`, so that a client could choose any host"),
+        format!("list its values: `allow: {{ {name}: [...] }}`"),
+    );
 }
 
 fn allow(
