@@ -39,7 +39,7 @@
 //! | [`profile`] | what a vendor means by its answers, as data | sends anything |
 //! | [`stub`] | canned answers, templates, sequences | touches a socket |
 //! | [`upstream`] | the outside: names, TCP, TLS, connections, one attempt, its errors | decides to repeat or to count |
-//! | [`telemetry`] | metrics, access log, the process's own log | waits for a reader |
+//! | [`telemetry`] | metrics, traces, access log, the process's own log | waits for a reader |
 //! | [`credential`] | what we hold for callers: secrets, tokens, and who may use them | shows any of it |
 //! | [`guard`] | creates of unknown outcome, in memory and in a state file | knows a request beyond its bytes |
 //! | [`fleet`] | what replicas share, in a Redis or Valkey: limits | makes a request wait longer than one time-out |
@@ -74,6 +74,10 @@
 //!   looks at all of them a few times a second.
 //! * **Names are resolved by our own resolver** ([`upstream::resolve`]), since a static binary has
 //!   no system library to ask.
+//! * **Spans are written by hand** ([`telemetry::traces`]): the OpenTelemetry SDK's batch thread has no
+//!   reactor for our client, its exporter sleeps on the thread that waits for a retry, and its spans are trees of
+//!   values. A span here is a growing buffer in OTLP's own encoding, sent by the same connections as requests, and
+//!   the official types read it back in the tests.
 //! * **The rate limiter's memory is bounded and never kind to an attacker** ([`policy::cells`]): a
 //!   newcomer to a full set starts where the one it displaces stood.
 

@@ -132,6 +132,9 @@ impl Reloader {
         if old.admin.address != new.admin.address || old.metrics != new.metrics {
             changed.push("a changed admin or metrics address".to_owned());
         }
+        if old.traces != new.traces {
+            changed.push("a changed collector of traces".to_owned());
+        }
         if old.threads != new.threads {
             changed.push("a changed thread count".to_owned());
         }

@@ -26,6 +26,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("stub", &["clock", "policy"]),
     ("upstream", &["clock", "policy"]),
     ("telemetry", &["clock", "policy"]),
+    // Traces leave by the way that requests do: the same names, TLS, connections and errors.
+    ("telemetry/traces", &["clock", "policy", "upstream"]),
     // Creates of unknown outcome: it knows a request by its bytes alone.
     ("guard", &["clock"]),
     // What we hold for callers: it reads files and calls token endpoints, and knows no request.

@@ -13,6 +13,7 @@ use crate::routes::plan::{Plan, Process};
 use crate::routes::table::Table;
 use crate::server::{Bound, Server, listen};
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::traces::{self, Traces, export::Exporter};
 use crate::upstream::resolve::Resolver;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -20,6 +21,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How long the last spans have to be delivered, whatever is left of the grace: enough for a
+/// collector that is there, and not much for one that is not.
+const LEAST_FLUSH: Duration = Duration::from_secs(1);
+const LONGEST_FLUSH: Duration = Duration::from_secs(5);
 
 /// Serves until told to stop. The exit code: 0 after a drain, 1 failed, 2 the file is wrong.
 pub fn run(config: &Path) -> u8 {
@@ -52,6 +58,7 @@ struct Running {
     live: Arc<Live>,
     reloader: Arc<Reloader>,
     log: Arc<AccessLog>,
+    exporter: Option<Exporter>,
 }
 
 fn serve(config: &Path, plan: Plan, started: clock::SystemTime) -> anyhow::Result<()> {
@@ -69,7 +76,11 @@ fn serve(config: &Path, plan: Plan, started: clock::SystemTime) -> anyhow::Resul
     let tables = Arc::new(ArcSwap::from_pointee(table));
     let stopping = Arc::new(Stopping::default());
     let log = AccessLog::start().context("cannot start the access log")?;
-    let workers = workers(count, &tables, &log, &stopping);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (traces, exporter) = runtime.block_on(start_traces(&process, &live))?;
+    let workers = workers(count, &tables, (&log, traces), &stopping);
     let server = Server::start(workers.clone(), bound, Arc::clone(&stopping))
         .context("cannot start the workers")?;
     let reloader = Reloader::new(
@@ -92,10 +103,8 @@ fn serve(config: &Path, plan: Plan, started: clock::SystemTime) -> anyhow::Resul
         live,
         reloader,
         log,
+        exporter,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     runtime.block_on(async {
         if let Some(socket) = metrics_socket {
             tokio::spawn(admin::serve(socket, admin::scraped(Arc::clone(&admin))));
@@ -126,6 +135,21 @@ fn start_live(process: &Process) -> anyhow::Result<Arc<Live>> {
         .counter("trunkline_access_log_dropped_total", &[])
         .increment(0);
     Ok(live)
+}
+
+/// The task that delivers traces, if any are to be, and where spans are handed to it.
+async fn start_traces(
+    process: &Process,
+    live: &Live,
+) -> anyhow::Result<(Option<Arc<Traces>>, Option<Exporter>)> {
+    traces::describe(&live.metrics);
+    let Some(settings) = &process.traces else {
+        return Ok((None, None));
+    };
+    let started = Exporter::start(settings, &live.metrics).map_err(anyhow::Error::msg);
+    let (traces, exporter) = started.context("cannot send traces")?;
+    tracing::info!(collector = settings.url(), "traces are sent");
+    Ok((Some(traces), Some(exporter)))
 }
 
 fn worker_count(process: &Process) -> anyhow::Result<usize> {
@@ -160,7 +184,7 @@ fn cannot_listen(name: &str, address: std::net::SocketAddr) -> String {
 fn workers(
     count: usize,
     tables: &Arc<ArcSwap<Table>>,
-    log: &Arc<AccessLog>,
+    (log, traces): (&Arc<AccessLog>, Option<Arc<Traces>>),
     stopping: &Arc<Stopping>,
 ) -> Vec<Arc<Worker>> {
     let resolver = Arc::new(Resolver::default());
@@ -169,6 +193,7 @@ fn workers(
             id,
             tables: Arc::clone(tables),
             log: log.appender(),
+            traces: traces.clone(),
             resolver: Arc::clone(&resolver),
             stopping: Arc::clone(stopping),
             arrivals: AtomicU64::new(0),
@@ -209,7 +234,7 @@ impl Running {
     }
 
     /// Reloads, ticks and keeps up until a signal asks for the end; then drains.
-    async fn until_told(self) -> anyhow::Result<()> {
+    async fn until_told(mut self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
@@ -240,6 +265,7 @@ impl Running {
         }
         tracing::info!("draining");
         let drain = self.tables.load().plan.process.drain;
+        let end = clock::now() + drain.grace;
         let arrivals = || self.workers.iter().map(|w| w.arrivals.load(Relaxed)).sum();
         let ended = tokio::select! {
             () = self.server.drain(drain, arrivals, || self.has_attempts()) => true,
@@ -253,6 +279,12 @@ impl Running {
                 "stopped at once by a second signal, {} connections cut",
                 self.server.connections()
             );
+        }
+        if let Some(exporter) = self.exporter.take() {
+            let left = end.saturating_duration_since(clock::now());
+            exporter
+                .finish(left.clamp(LEAST_FLUSH, LONGEST_FLUSH))
+                .await;
         }
         tracing::info!("drained");
         self.log.flush();

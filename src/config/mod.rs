@@ -19,6 +19,7 @@ pub mod shape;
 mod stub;
 #[cfg(test)]
 mod tests;
+mod tracing;
 mod tree;
 mod typed;
 pub mod units;

@@ -16,6 +16,7 @@ pub use super::profile::{
     AnswerCase, AnswerOutcome, Dialect, OwnProfile, Processed, ProfileName, Statuses,
 };
 pub use super::stub::{Fallback, Fault, Per, Stub, StubAnswer};
+pub use super::tracing::Tracing;
 pub use super::upstream::{
     Breaker, BreakerBackoff, Concurrency, Defaults, Protocol, Retry, RetryBackoff, Timeouts,
     Upstream, UpstreamTls,
@@ -55,6 +56,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// One line an exchange on standard output.
     pub access_log: AccessLog,
+    /// Where traces go.
+    pub tracing: Tracing,
     /// How a stopping process treats the requests in flight.
     pub drain: Drain,
     /// Worker threads, 1 to 1024. Default: one per core.

@@ -8,7 +8,6 @@ use super::problem::{At, Segment};
 
 /// Places (`*` is any name or number) and what each would have been for.
 pub const NOT_SERVED: &[(&str, &str)] = &[
-    ("tracing", "traces"),
     ("webhooks", "checks of webhook signatures"),
     ("verify", "checks of webhook signatures"),
     ("listen.*.proxy_protocol", "the PROXY protocol"),

@@ -7,7 +7,9 @@ use crate::clock::{self, Instant};
 use crate::live::bulkhead::Place;
 use crate::live::circuit::CircuitPermit;
 use crate::policy::outcome::Outcome;
+use crate::proxy::traced;
 use crate::routes::table::Upstream;
+use crate::telemetry::traces::Span;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -18,6 +20,8 @@ pub struct Attempt {
     started: Instant,
     outcome: Outcome,
     place: Option<Place>,
+    /// Its span, where its exchange is traced and kept.
+    pub span: Option<Box<Span>>,
 }
 
 impl Attempt {
@@ -30,6 +34,7 @@ impl Attempt {
             started: clock::now(),
             outcome: Outcome::Abandoned,
             place,
+            span: None,
         }
     }
 
@@ -76,6 +81,9 @@ impl Attempt {
             .position(|o| *o == self.outcome)
             .unwrap_or_default();
         self.upstream.metrics.attempted(index, took);
+        if let Some(span) = self.span.take() {
+            traced::settled(span, self.outcome);
+        }
         permit.settle(self.outcome.verdict(), took, now);
     }
 

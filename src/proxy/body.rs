@@ -10,6 +10,7 @@ use crate::proxy::attempt::Attempt;
 use crate::proxy::create::Pending;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::refusal::failure_label;
+use crate::proxy::traced;
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::{Blame, UpstreamError};
 use bytes::Bytes;
@@ -121,9 +122,13 @@ impl Streamed {
 
     fn failed(&mut self, error: &UpstreamError) {
         self.exchange.reason = Some(failure_label(error));
-        if let Some(mut attempt) = self.attempt.take()
-            && error.blame() == Blame::Upstream
-        {
+        let Some(mut attempt) = self.attempt.take() else {
+            return;
+        };
+        if let Some(span) = &mut attempt.span {
+            traced::lost(span, failure_label(error), &error.to_string());
+        }
+        if error.blame() == Blame::Upstream {
             attempt.failed(self.exchange.id(), error.to_string());
         }
     }

@@ -9,15 +9,17 @@ use crate::guard::Account;
 use crate::policy::identity::Identity;
 use crate::policy::rate_limit::Decision;
 use crate::proxy::correlation;
-use crate::proxy::{Client, Worker};
+use crate::proxy::{Client, Worker, traced};
 use crate::routes::plan::Accept;
 use crate::routes::table::{Route, Table};
 use crate::telemetry::access::{Caller, Format, Line};
 use crate::telemetry::metrics::Source;
+use crate::telemetry::traces::Span;
+use crate::telemetry::traces::context::{Parent, TRACEPARENT};
 use crate::upstream::error::SetBy;
 use crate::upstream::request_body::Progress;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -27,8 +29,6 @@ pub const SHOWN_LIMITS: usize = 4;
 
 /// What stands for the status of an answer that its client did not wait for.
 const CLIENT_GONE: u16 = 499;
-
-static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// One request on its way.
 pub struct Exchange {
@@ -44,6 +44,8 @@ pub struct Exchange {
     pub correlation: HeaderValue,
     /// What it says of the trace it belongs to.
     pub trace: Option<HeaderValue>,
+    /// Its span, where it is traced and kept.
+    pub span: Option<Box<Span>>,
     /// Its method.
     pub method: Method,
     /// Its target as sent.
@@ -83,13 +85,14 @@ impl Exchange {
     pub fn begin(worker: &Arc<Worker>, client: Client, head: &Parts) -> Box<Self> {
         let table = worker.table();
         let correlation = correlation_id(&table, client.address.ip(), &head.headers);
-        Box::new(Exchange {
+        let mut exchange = Box::new(Exchange {
             table,
             worker: Arc::clone(worker),
             client,
             arrived: clock::now(),
             correlation,
             trace: head.headers.get(&TRACEPARENT).cloned(),
+            span: None,
             method: head.method.clone(),
             uri: head.uri.clone(),
             version: head.version,
@@ -106,7 +109,9 @@ impl Exchange {
             upload: None,
             bytes_out: 0,
             notes: Vec::new(),
-        })
+        });
+        exchange.span = traced::begin(&exchange, head);
+        exchange
     }
 
     /// Its route.
@@ -148,7 +153,7 @@ impl Exchange {
         Some(self.table.upstream_plan(upstream)?.name.as_str())
     }
 
-    fn finish(&self) {
+    fn finish(&self, traced: Option<&str>) {
         let took = clock::now().saturating_duration_since(self.arrived);
         let status = self.status.or(StatusCode::from_u16(CLIENT_GONE).ok());
         let status = status.unwrap_or_default();
@@ -189,7 +194,7 @@ impl Exchange {
             took,
             bytes_in: self.upload.as_ref().map_or(0, |u| u.bytes()),
             bytes_out: self.bytes_out,
-            trace_id: self.trace.as_ref().and_then(trace_id),
+            trace_id: traced.or_else(|| self.trace.as_ref().and_then(trace_id)),
             extra: &extra,
         };
         self.worker.log.append(format, &line);
@@ -198,17 +203,19 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.finish();
+        let span = self.span.take();
+        let traced = span.as_ref().map(|span| span.trace_id());
+        self.finish(traced.as_deref());
+        if let Some(span) = span {
+            traced::end(self, span);
+        }
     }
 }
 
 /// The trace id of a `traceparent` field (W3C Trace Context 3.2), if it is well formed.
 fn trace_id(field: &HeaderValue) -> Option<&str> {
-    let mut parts = field.to_str().ok()?.split('-');
-    let (version, id) = (parts.next()?, parts.next()?);
-    let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let sound = version.len() == 2 && hex(version) && version != "ff";
-    (sound && id.len() == 32 && hex(id) && id.bytes().any(|b| b != b'0')).then_some(id)
+    Parent::read(field)?;
+    field.to_str().ok()?.get(3..35)
 }
 
 /// The id that the request offers, if its sender is one to take it from; else a new one.

@@ -13,7 +13,8 @@ use crate::proxy::attempt::Attempt;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::{Answered, Prepared, Way};
 use crate::proxy::outgoing::Outgoing;
-use crate::proxy::refusal::{Reason, Refusal};
+use crate::proxy::refusal::{Reason, Refusal, failure_label};
+use crate::proxy::traced;
 use crate::proxy::turned_away::{busy, lacking, late, open, told};
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::{Blame, SendError, UpstreamError};
@@ -132,6 +133,7 @@ impl<'a> Journey<'a> {
             sent.headers_mut().insert(name, value);
         }
         exchange.upload = request.progress();
+        attempt.span = traced::attempt(exchange, self.way, self.endpoint, &mut sent);
         match self.send(exchange, sent).await {
             Ok(mut answer) => {
                 let read = self.read(exchange, &mut answer).await;
@@ -139,6 +141,13 @@ impl<'a> Journey<'a> {
                 Ok(Tried::Answered(Box::new(((answer, attempt), read))))
             }
             Err(failed) => {
+                if let Some(span) = &mut attempt.span {
+                    traced::lost(
+                        span,
+                        failure_label(&failed.error),
+                        &failed.error.to_string(),
+                    );
+                }
                 let forgiven = failed.stale && self.is_repeatable();
                 if self.is_to_blame(&attempt, &failed.error) && !forgiven {
                     attempt.failed(exchange.id(), failed.error.to_string());
@@ -235,14 +244,17 @@ impl<'a> Journey<'a> {
     }
 
     /// What the answer says of the attempt; the rest of its body may still change it.
-    fn judge<B>(
+    fn judge(
         &self,
         exchange: &mut Exchange,
         attempt: &mut Attempt,
-        answer: &Response<B>,
+        answer: &Response<UpstreamBody>,
         read: &Reading,
     ) {
         exchange.notes.extend(read.notes.iter().cloned());
+        if let Some(span) = &mut attempt.span {
+            traced::answered(span, answer);
+        }
         attempt.expect(read.outcome);
         if let Some(note) = &read.note {
             self.way.upstream.metrics.noted(note);

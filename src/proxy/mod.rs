@@ -22,6 +22,7 @@ pub mod outgoing;
 pub mod refusal;
 mod shared;
 mod stopping;
+pub mod traced;
 pub mod turned_away;
 
 pub use stopping::{Phase, Stopping};
@@ -38,6 +39,7 @@ use crate::proxy::refusal::{Reason, Refusal};
 use crate::routes::table::Table;
 use crate::telemetry::access::Appender;
 use crate::telemetry::metrics::Source;
+use crate::telemetry::traces::Traces;
 use crate::upstream::resolve::Resolver;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -73,6 +75,8 @@ pub struct Worker {
     pub tables: Arc<ArcSwap<Table>>,
     /// Its end of the access log.
     pub log: Appender,
+    /// Where its spans go, if anything is traced.
+    pub traces: Option<Arc<Traces>>,
     /// Names to addresses.
     pub resolver: Arc<Resolver>,
     /// How far a stop has come.

@@ -10,6 +10,7 @@ use crate::policy::breaker::{Rejected, State};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Way;
 use crate::proxy::refusal::{Reason, Refusal};
+use crate::proxy::traced;
 use crate::upstream::error::SendError;
 use crate::upstream::send::Waits;
 
@@ -64,6 +65,7 @@ pub fn open(exchange: &Exchange, way: &Way<'_>, no: Rejected) -> Refusal {
         "{why}; {before}, next try in {seconds} s; {} sets this",
         way.set_by
     );
+    traced::circuit_refused(exchange, name, no.state.as_str());
     let mut refusal = Refusal::new(Reason::CircuitOpen, detail).retry_after(wait);
     refusal.contacted = exchange.attempts > 0;
     refusal

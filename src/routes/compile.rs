@@ -21,6 +21,7 @@ mod store;
 mod stubs;
 #[cfg(test)]
 mod tests;
+mod tracing;
 mod upstreams;
 mod warnings;
 
@@ -47,7 +48,7 @@ pub use limits::in_words;
 /// # Errors
 /// Everything that is wrong with it, in the order of the file.
 pub fn load(path: &Path, env: Env<'_>) -> Result<Plan, Problems> {
-    join(config::survey(path, env))
+    join(config::survey(path, env), env)
 }
 
 /// Compiles a text as if it were the file of that name.
@@ -55,15 +56,15 @@ pub fn load(path: &Path, env: Env<'_>) -> Result<Plan, Problems> {
 /// # Errors
 /// Everything that is wrong with it, in the order of the text.
 pub fn parse(name: &str, text: &str, env: Env<'_>) -> Result<Plan, Problems> {
-    join(config::survey_text(name, text, env))
+    join(config::survey_text(name, text, env), env)
 }
 
 /// Compiles what was read without a problem.
 ///
 /// # Errors
 /// Everything about it that does not fit together, in the order of the file.
-pub fn compile(source: &Source) -> Result<Plan, Problems> {
-    let (plan, problems) = draft(source, &Problems::default());
+pub fn compile(source: &Source, env: Env<'_>) -> Result<Plan, Problems> {
+    let (plan, problems) = draft(source, &Problems::default(), env);
     let problems: Problems = problems.into_iter().collect();
     if problems.is_empty() {
         Ok(plan)
@@ -72,11 +73,11 @@ pub fn compile(source: &Source) -> Result<Plan, Problems> {
     }
 }
 
-fn join((source, problems): (Option<Source>, Problems)) -> Result<Plan, Problems> {
+fn join((source, problems): (Option<Source>, Problems), env: Env<'_>) -> Result<Plan, Problems> {
     let Some(source) = source else {
         return Err(problems);
     };
-    let (plan, later) = draft(&source, &problems);
+    let (plan, later) = draft(&source, &problems, env);
     let problems = problems.and_later(later);
     if problems.is_empty() {
         Ok(plan)
@@ -94,10 +95,13 @@ struct Known<'a> {
 }
 
 /// The plan, fit to run only where there are no problems, neither `earlier` ones nor those returned.
-fn draft(source: &Source, earlier: &Problems) -> (Plan, Vec<Problem>) {
+fn draft(source: &Source, earlier: &Problems, env: Env<'_>) -> (Plan, Vec<Problem>) {
     let config = &source.config;
     let mut notes = Notes::new(source, earlier);
-    let process = process::compile(&mut notes);
+    let mut process = process::compile(&mut notes);
+    let environment = environment_name(environment(source));
+    let (traces, sampler) = tracing::compile(&mut notes, env, environment);
+    process.traces = traces;
     let limits = limits::compile(&mut notes);
     let breakers = breakers::named(&mut notes);
     let profiles = profiles::compile(&mut notes);
@@ -126,12 +130,13 @@ fn draft(source: &Source, earlier: &Problems) -> (Plan, Vec<Problem>) {
     let mut plan = Plan {
         file: source.file.clone(),
         hash: hash(source),
-        environment: environment_name(environment(source)),
+        environment,
         process,
         clients,
         correlation,
         stubs_enabled,
         access_log: access_log(config.access_log.format),
+        sampler,
         limits,
         credentials,
         breakers,

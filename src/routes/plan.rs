@@ -19,7 +19,7 @@ use crate::routes::certificate::Certificate;
 use crate::routes::index::Matcher;
 use crate::routes::pattern::{Rewrite, Slot};
 use crate::stub::Stub;
-use crate::telemetry::access;
+use crate::telemetry::{access, traces};
 use crate::upstream::target::Target;
 use crate::upstream::tls::Tls;
 use http::HeaderName;
@@ -45,6 +45,8 @@ pub struct Plan {
     pub stubs_enabled: bool,
     /// How the access log is written.
     pub access_log: access::Format,
+    /// Which requests are traced, where traces go anywhere.
+    pub sampler: traces::Sampler,
     /// The limits, in file order.
     pub limits: Vec<LimitPlan>,
     /// The credentials, in file order.
@@ -78,6 +80,8 @@ pub struct Process {
     pub state_file: Option<std::path::PathBuf>,
     /// What replicas share, and where.
     pub store: Option<fleet::Settings>,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Arc<traces::Settings>>,
 }
 
 /// One address that takes requests.

@@ -147,6 +147,16 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         C,
         "Access log lines dropped because the log was not read.",
     ),
+    (
+        "trunkline_trace_spans_exported_total",
+        C,
+        "Spans that the collector of traces has taken.",
+    ),
+    (
+        "trunkline_trace_spans_dropped_total",
+        C,
+        "Spans that were lost, by reason: the queue was full, they were not delivered, or rejected.",
+    ),
     ("trunkline_build_info", G, "The running version; always 1."),
 ];
 

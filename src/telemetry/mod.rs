@@ -1,4 +1,4 @@
-//! What can be seen from outside: metrics, the access log, the process's own log.
+//! What can be seen from outside: metrics, traces, the access log, the process's own log.
 //!
 //! Counts and writes what it is told; decides nothing and never waits.
 
@@ -6,3 +6,4 @@ pub mod access;
 pub mod handles;
 pub mod logging;
 pub mod metrics;
+pub mod traces;

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,6 +23,7 @@ use tokio::time::Sleep;
 pub struct UpstreamBody {
     incoming: Incoming,
     connection: Option<Box<Connection>>,
+    peer: Option<SocketAddr>,
     pool: Arc<Pool>,
     upload: Option<Arc<Progress>>,
     idle: Duration,
@@ -44,6 +46,7 @@ impl UpstreamBody {
     ) -> Self {
         let mut body = UpstreamBody {
             incoming,
+            peer: connection.peer(),
             connection: Some(connection),
             pool,
             upload,
@@ -57,6 +60,11 @@ impl UpstreamBody {
             body.release();
         }
         body
+    }
+
+    /// Who sent it.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// Whether the end of it has come, and it came whole.

@@ -11,6 +11,7 @@ use crate::upstream::stream::{Stream, Wire};
 use crate::upstream::target::Endpoint;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -53,6 +54,11 @@ impl Connection {
             return Poll::Ready(Ok(()));
         };
         Pin::new(driver).poll_without_shutdown(cx)
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.wire.peer()
     }
 
     /// Bytes written on it so far.

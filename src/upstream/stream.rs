@@ -5,6 +5,7 @@
 //! runtime's next look, whether the other end has closed it while it lay idle.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -16,6 +17,7 @@ use tokio_rustls::client::TlsStream;
 /// Counters that outlive the stream's move into the HTTP library.
 #[derive(Debug, Default)]
 pub struct Wire {
+    peer: Option<SocketAddr>,
     written: AtomicU64,
     probe: AtomicBool,
 }
@@ -24,6 +26,11 @@ impl Wire {
     /// Bytes handed to the socket so far.
     pub fn written(&self) -> u64 {
         self.written.load(Relaxed)
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// Makes the next read look at the socket itself.
@@ -58,7 +65,10 @@ pub struct Stream {
 impl Stream {
     /// Wraps a connected transport.
     pub fn new(transport: Transport) -> (Self, Arc<Wire>) {
-        let wire = Arc::new(Wire::default());
+        let wire = Arc::new(Wire {
+            peer: transport.tcp().peer_addr().ok(),
+            ..Wire::default()
+        });
         let stream = Stream {
             transport,
             wire: Arc::clone(&wire),

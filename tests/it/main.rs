@@ -42,4 +42,5 @@ mod stub;
 mod support;
 mod timeouts;
 mod tls_listener;
+mod traces;
 mod vocabulary;

@@ -310,10 +310,18 @@ impl Steps<'_> {
             Format::Off => "no access log line",
             Format::Json | Format::Text => "one access log line",
         };
+        let traces = self.plan.process.traces.as_ref();
+        let traces = traces.map_or_else(String::new, |traces| {
+            format!(
+                "; traced to {}: {}",
+                traces.url(),
+                self.plan.sampler.words()
+            )
+        });
         (
             "observe",
             format!(
-                "counted for route {}, upstream {upstream}; {log}",
+                "counted for route {}, upstream {upstream}; {log}{traces}",
                 self.route.name
             ),
         )

@@ -53,6 +53,7 @@ pub(super) fn compile(notes: &mut Notes<'_>) -> Process {
         drain,
         state_file,
         store,
+        traces: None,
     }
 }
 

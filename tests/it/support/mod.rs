@@ -3,6 +3,7 @@
 //! byte and every pause. Nothing here waits for a fixed time: every wait has a condition and a deadline.
 
 pub mod client;
+pub mod collector;
 pub mod dying;
 pub mod files;
 pub mod h2c;
