@@ -4,9 +4,11 @@
 //! configuration's or the program's own, never a client's.
 
 use crate::clock::Duration;
+use crate::telemetry::latencies::Latencies;
 use crate::telemetry::metrics::{Metrics, Source, method_label};
 use http::{Method, StatusCode};
 use metrics::{Counter, Histogram};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A counter per value of a label whose values are the program's own.
@@ -109,8 +111,9 @@ impl RouteMetrics {
 pub struct UpstreamMetrics {
     metrics: Arc<Metrics>,
     upstream: String,
-    attempts: [Counter; 5],
+    attempts: [Arc<AtomicU64>; 5],
     duration: Histogram,
+    latencies: Latencies,
     retries: Family,
     notes: Vec<(String, Counter)>,
 }
@@ -125,9 +128,7 @@ impl UpstreamMetrics {
     ) -> Self {
         let attempts = outcomes.map(|outcome| {
             let labels = [("upstream", upstream), ("outcome", outcome)];
-            let counter = metrics.counter("trunkline_upstream_attempts_total", &labels);
-            counter.increment(0);
-            counter
+            metrics.cell("trunkline_upstream_attempts_total", &labels)
         });
         let duration = metrics.histogram(
             "trunkline_upstream_attempt_duration_seconds",
@@ -144,6 +145,7 @@ impl UpstreamMetrics {
             upstream: upstream.to_owned(),
             attempts,
             duration,
+            latencies: Latencies::default(),
             retries: Family::default(),
             notes: notes.map(note).collect(),
         }
@@ -159,9 +161,20 @@ impl UpstreamMetrics {
     /// One attempt ended; `outcome` counts in the order given to `new`.
     pub fn attempted(&self, outcome: usize, took: Duration) {
         if let Some(counter) = self.attempts.get(outcome) {
-            counter.increment(1);
+            counter.fetch_add(1, Relaxed);
         }
         self.duration.record(took.as_secs_f64());
+        self.latencies.record(took);
+    }
+
+    /// Attempts that ended, by outcome in the order given to `new`.
+    pub fn attempts(&self) -> [u64; 5] {
+        std::array::from_fn(|outcome| self.attempts.get(outcome).map_or(0, |n| n.load(Relaxed)))
+    }
+
+    /// How long the attempts of this table took.
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
     }
 
     /// A further attempt was made, for this reason.
@@ -227,6 +240,7 @@ pub struct LimitMetrics {
     pub allowed: Counter,
     /// Requests refused.
     pub limited: Counter,
+    refused: Arc<AtomicU64>,
     /// Requests let through that an enforcing limit would have refused.
     pub observed: Counter,
 }
@@ -243,7 +257,15 @@ impl LimitMetrics {
         LimitMetrics {
             allowed: decision("allowed"),
             limited: decision("limited"),
+            refused: metrics.cell(
+                "trunkline_rate_limit_decisions_total",
+                &[("limit", limit), ("decision", "limited")],
+            ),
             observed: decision("observed"),
         }
+    }
+    /// Requests refused so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
     }
 }

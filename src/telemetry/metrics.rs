@@ -2,12 +2,15 @@
 //!
 //! Handles are resolved once, when a route table is compiled; counting is an atomic add. Label
 //! values come from the configuration alone. Series of names that a reload took away are left out
-//! when the page is rendered, and go on from where they were if the name returns.
+//! when the page is rendered, and go on from where they were if the name returns. Counters are cells
+//! of our own, which the recorder is brought up to when it is rendered: the status page reads them.
 
 use http::Method;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Shown where a label's name does not apply: no configured name can be equal to it.
 pub const NONE: &str = "-";
@@ -201,10 +204,20 @@ pub fn method_label(method: &Method) -> &'static str {
     }
 }
 
+/// What was counted, by the values of two labels.
+pub type Tally = HashMap<String, BTreeMap<String, u64>>;
+
+/// A counter that can be read, and the recorder's, which cannot.
+struct Counted {
+    cell: Arc<AtomicU64>,
+    shown: Counter,
+}
+
 /// All metrics of the process.
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    counters: Mutex<HashMap<&'static str, HashMap<Key, Counted>>>,
     /// Open client connections.
     pub connections: AtomicU64,
 }
@@ -235,14 +248,51 @@ impl Metrics {
         Metrics {
             recorder,
             handle,
+            counters: Mutex::default(),
             connections: AtomicU64::new(0),
         }
     }
 
     /// A counter.
     pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
-        self.recorder
-            .register_counter(&key(name, labels), &METADATA)
+        Counter::from_arc(self.cell(name, labels))
+    }
+
+    /// A counter's own cell, for whoever reads it too.
+    pub fn cell(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Arc<AtomicU64> {
+        let key = key(name, labels);
+        let mut counters = self.counters();
+        let series = counters.entry(name).or_default();
+        if let Some(known) = series.get(&key) {
+            return Arc::clone(&known.cell);
+        }
+        let shown = self.recorder.register_counter(&key, &METADATA);
+        let cell = Arc::<AtomicU64>::default();
+        let counted = Counted {
+            cell: Arc::clone(&cell),
+            shown,
+        };
+        series.insert(key, counted);
+        cell
+    }
+
+    /// What a counter has counted, by one of its labels and within that by another.
+    pub fn tally(&self, name: &str, group: &str, by: &str) -> Tally {
+        let counters = self.counters();
+        let mut sums = Tally::new();
+        for (key, counted) in counters.get(name).into_iter().flatten() {
+            let value = |wanted: &str| {
+                let label = key.labels().find(|label| label.key() == wanted);
+                label.map_or_else(String::new, |label| label.value().to_owned())
+            };
+            let sum = sums.entry(value(group)).or_default();
+            *sum.entry(value(by)).or_default() += counted.cell.load(Relaxed);
+        }
+        sums
+    }
+
+    fn counters(&self) -> MutexGuard<'_, HashMap<&'static str, HashMap<Key, Counted>>> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A gauge.
@@ -269,6 +319,9 @@ impl Metrics {
         )]
         self.gauge("trunkline_connections", &[])
             .set(self.connections.load(Relaxed) as f64);
+        for counted in self.counters().values().flat_map(HashMap::values) {
+            counted.shown.absolute(counted.cell.load(Relaxed));
+        }
         let page = self.handle.render();
         let mut out = String::with_capacity(page.len());
         for line in page.lines() {
@@ -323,6 +376,23 @@ mod tests {
         let page = metrics.render(&|label, value| label == "route" && value == "gone");
         assert!(page.contains("route=\"kept\""));
         assert!(!page.contains("gone"));
+    }
+
+    #[test]
+    fn what_is_counted_can_be_read_and_is_what_the_page_shows() {
+        let metrics = Metrics::new();
+        let labels = [("route", "r"), ("reason", "rate_limited")];
+        metrics
+            .counter("trunkline_refusals_total", &labels)
+            .increment(2);
+        metrics
+            .counter("trunkline_refusals_total", &labels)
+            .increment(1);
+        let tally = metrics.tally("trunkline_refusals_total", "route", "reason");
+        let row = tally.get("r").and_then(|by| by.get("rate_limited"));
+        assert_eq!((row, tally.len()), (Some(&3), 1));
+        let shown = "trunkline_refusals_total{route=\"r\",reason=\"rate_limited\"} 3";
+        assert!(metrics.render(&|_, _| false).contains(shown));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod handles;
+pub mod latencies;
 pub mod logging;
 pub mod metrics;
 pub mod traces;
