@@ -24,6 +24,7 @@ pub struct Reloader {
     workers: usize,
     bound: Process,
     last_error: Mutex<Option<String>>,
+    needs_restart: Mutex<Vec<String>>,
     /// What the file held when it was last loaded, well or not.
     loaded: Mutex<Content>,
     watch: Mutex<Watch>,
@@ -58,6 +59,7 @@ impl Reloader {
             workers,
             bound,
             last_error: Mutex::default(),
+            needs_restart: Mutex::default(),
             loaded,
             watch: Mutex::default(),
         }
@@ -66,6 +68,11 @@ impl Reloader {
     /// Why the last reload failed, if it did.
     pub fn last_error(&self) -> Option<String> {
         lock(&self.last_error).clone()
+    }
+
+    /// What of the running file takes a restart to change, in words.
+    pub fn needs_restart(&self) -> Vec<String> {
+        lock(&self.needs_restart).clone()
     }
 
     /// Whether the file has changed by itself; to be asked twice a second or so, and not while it is
@@ -90,6 +97,7 @@ impl Reloader {
         match &result {
             Ok(report) => {
                 loaded_now(&self.live);
+                *lock(&self.needs_restart) = report.needs_restart.clone();
                 tracing::info!(hash = report.hash, "configuration reloaded");
                 for what in &report.needs_restart {
                     tracing::warn!("{what} needs a restart");

@@ -2,19 +2,28 @@
 //!
 //! Host is checked against DNS rebinding: a foreign page can make a browser ask our address under
 //! its own name, never under an address or `localhost`. Writes take the token, compared in constant
-//! time; without one, on loopback, a JSON body and no foreign Origin, which no page can forge.
+//! time; without one, on loopback, a JSON body and no foreign Origin, which no page can forge. What
+//! is refused is logged. The address that counts is the one that was bound, whatever a reload says.
 
-use super::{Admin, problem};
+use super::{Admin, Peer, problem};
 use crate::routes::plan;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+/// The page loads its own files and nothing else.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
 /// Lets a request through, or answers it.
-pub async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+pub async fn check(
+    State(admin): State<Arc<Admin>>,
+    Extension(Peer(client)): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
     let fields = request.headers();
     if !is_own_host(fields) {
         let detail = "the Host field must be an address or localhost, so that no web page can reach this by a name of its own";
@@ -22,48 +31,87 @@ pub async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next
     }
     if !request.method().is_safe() {
         let table = admin.tables.load();
-        if let Err(detail) = may_write(fields, &table.plan.process.admin) {
-            return problem(StatusCode::FORBIDDEN, &detail);
+        if let Err((status, why)) = may_write(fields, &table.plan.process.admin, admin.address) {
+            let (method, path) = (request.method().as_str(), request.uri().path());
+            tracing::warn!(%client, method, path, why, "an operator's write was refused");
+            let mut answer = problem(status, &why);
+            if status == StatusCode::UNAUTHORIZED {
+                let scheme = HeaderValue::from_static("Bearer");
+                answer
+                    .headers_mut()
+                    .insert(header::WWW_AUTHENTICATE, scheme);
+            }
+            return answer;
         }
     }
-    next.run(request).await
+    with_fences(next.run(request).await)
+}
+
+/// What keeps a browser from showing an answer inside another page, or from taking it for a script.
+fn with_fences(mut answer: Response) -> Response {
+    let fields = answer.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        fields.insert(name, HeaderValue::from_static(value));
+    }
+    let resource_policy = header::HeaderName::from_static("cross-origin-resource-policy");
+    fields.insert(resource_policy, HeaderValue::from_static("same-origin"));
+    answer
 }
 
 fn is_own_host(fields: &HeaderMap) -> bool {
     let Some(host) = fields.get(header::HOST).and_then(|h| h.to_str().ok()) else {
         return false;
     };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let (name, port) = match bracketed {
+        Some((name, rest)) => (name, rest.strip_prefix(':').unwrap_or(rest)),
+        None => host.split_once(':').unwrap_or((host, "")),
     };
+    if !port.bytes().all(|digit| digit.is_ascii_digit()) {
+        return false;
+    }
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
-fn may_write(fields: &HeaderMap, admin: &plan::Admin) -> Result<(), String> {
+fn may_write(
+    fields: &HeaderMap,
+    admin: &plan::Admin,
+    bound: SocketAddr,
+) -> Result<(), (StatusCode, String)> {
+    let forbidden = |why: &str| Err((StatusCode::FORBIDDEN, why.to_owned()));
     if admin.read_only {
-        return Err("admin.read_only is set: this listener changes nothing".to_owned());
+        return forbidden("admin.read_only is set: this listener changes nothing");
     }
     match &admin.token_file {
         Some(file) => {
-            let token = std::fs::read_to_string(file)
-                .map_err(|e| format!("admin.token_file cannot be read: {e}"))?;
+            let token = std::fs::read_to_string(file).map_err(|e| {
+                (
+                    StatusCode::FORBIDDEN,
+                    format!("admin.token_file cannot be read: {e}"),
+                )
+            })?;
             let shown = fields
                 .get(header::AUTHORIZATION)
                 .and_then(|a| a.to_str().ok())
                 .and_then(|a| a.strip_prefix("Bearer "));
             match shown {
                 Some(shown) if is_equal(shown.trim(), token.trim()) => Ok(()),
-                _ => Err(
+                _ => Err((
+                    StatusCode::UNAUTHORIZED,
                     "this takes the token of admin.token_file, as `Authorization: Bearer ...`"
                         .to_owned(),
-                ),
+                )),
             }
         }
-        None if !admin.address.ip().is_loopback() => {
-            Err("off loopback, writes take a token: set admin.token_file".to_owned())
+        None if !bound.ip().is_loopback() => {
+            forbidden("off loopback, writes take a token: set admin.token_file")
         }
-        None => is_no_browsers_doing(fields),
+        None => is_no_browsers_doing(fields).map_err(|why| (StatusCode::FORBIDDEN, why)),
     }
 }
 
@@ -77,6 +125,10 @@ fn is_no_browsers_doing(fields: &HeaderMap) -> Result<(), String> {
         return Err(
             "without a token, writes must be sent as `Content-Type: application/json`".to_owned(),
         );
+    }
+    let site = fields.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if !matches!(site, None | Some(b"same-origin" | b"none")) {
+        return Err("the request comes from another site".to_owned());
     }
     let host = fields
         .get(header::HOST)
@@ -128,6 +180,8 @@ mod tests {
             "evil.example",
             "127.0.0.1.evil.example",
             "localhost.evil",
+            "127.0.0.1:9900@evil.example",
+            "[::1]evil.example",
             "",
         ] {
             let map: HeaderMap = [(header::HOST, bad.parse().unwrap())].into_iter().collect();
@@ -152,5 +206,29 @@ mod tests {
         assert!(is_no_browsers_doing(&fields(&[host, json, ("origin", "null")])).is_err());
         assert!(is_no_browsers_doing(&fields(&[host, ("content-type", "text/plain")])).is_err());
         assert!(is_no_browsers_doing(&fields(&[host])).is_err());
+        for (site, allowed) in [
+            ("same-origin", true),
+            ("none", true),
+            ("same-site", false),
+            ("cross-site", false),
+        ] {
+            let sent = fields(&[host, json, ("sec-fetch-site", site)]);
+            assert_eq!(is_no_browsers_doing(&sent).is_ok(), allowed, "{site}");
+        }
+    }
+
+    #[test]
+    fn the_bound_address_counts_and_not_what_a_reload_says_of_it() {
+        let admin = plan::Admin {
+            address: "127.0.0.1:9900".parse().unwrap(),
+            token_file: None,
+            read_only: false,
+        };
+        let sent = fields(&[
+            ("host", "127.0.0.1:9900"),
+            ("content-type", "application/json"),
+        ]);
+        assert!(may_write(&sent, &admin, "127.0.0.1:9900".parse().unwrap()).is_ok());
+        assert!(may_write(&sent, &admin, "0.0.0.0:9900".parse().unwrap()).is_err());
     }
 }

@@ -6,8 +6,15 @@
 pub mod api;
 pub mod guard;
 pub mod page;
+pub mod pulse;
 pub mod status;
+pub mod store;
+pub mod stream;
+pub mod viewers;
+pub mod writes;
 
+use crate::admin::pulse::Pulse;
+use crate::admin::viewers::Viewers;
 use crate::proxy::{Phase, Stopping};
 use crate::reload::Reloader;
 use crate::routes::table::Table;
@@ -21,6 +28,7 @@ use axum::routing::{delete, get, post, put};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -37,22 +45,36 @@ pub struct Admin {
     pub reloader: Arc<Reloader>,
     /// How far a stop has come.
     pub stopping: Arc<Stopping>,
+    /// Where the listener was bound.
+    pub address: SocketAddr,
     /// When the process started.
     pub started: std::time::SystemTime,
+    /// The last minutes of every upstream.
+    pub pulse: Pulse,
+    /// Who watches the page.
+    pub viewers: Viewers,
 }
+
+/// Who sent a request to the operator's listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
 
 /// Everything, behind its guards.
 pub fn router(admin: Arc<Admin>) -> Router {
     let guarded = Router::new()
         .route("/", get(page::show))
+        .route("/page/changes", get(stream::page))
+        .route("/page/style.css", get(page::style))
+        .route("/page/script.js", get(page::script))
+        .route("/favicon.svg", get(page::icon))
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/breakers", get(api::breakers))
         .route("/api/v1/routes", get(api::routes))
-        .route("/api/v1/events", get(api::events))
-        .route("/api/v1/breakers/{name}", put(api::force))
+        .route("/api/v1/events", get(stream::events))
+        .route("/api/v1/breakers/{name}", put(writes::force))
         .route("/api/v1/duplicates", get(api::duplicates))
-        .route("/api/v1/duplicates/{id}", delete(api::lift))
-        .route("/-/reload", post(api::reload))
+        .route("/api/v1/duplicates/{id}", delete(writes::lift))
+        .route("/-/reload", post(writes::reload))
         .layer(axum::middleware::from_fn_with_state(
             Arc::clone(&admin),
             guard::check,
@@ -103,11 +125,15 @@ pub async fn serve(socket: std::net::TcpListener, router: Router) -> std::io::Re
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return Ok(());
         };
-        let Ok((tcp, _)) = socket.accept().await else {
+        let Ok((tcp, peer)) = socket.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let service = TowerToHyperService::new(router.clone());
+        let router = TowerToHyperService::new(router.clone());
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<_>| {
+            request.extensions_mut().insert(Peer(peer));
+            hyper::service::Service::call(&router, request)
+        });
         tokio::spawn(async move {
             http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -1,41 +1,98 @@
 //! The state of the process as one JSON value: what the API answers and the page shows.
 //!
-//! Holds names, numbers and reasons; never a secret, and of a client only a hashed identity.
+//! Holds names, numbers and reasons; never a secret, and of a client only a hashed identity or its
+//! address. Times stand beside the seconds to or since them, so that nobody has to reckon.
 
-use super::Admin;
-use crate::clock;
+use super::{Admin, store};
+use crate::clock::{self, Instant};
 use crate::live::circuit::Circuit;
 use crate::policy::breaker::Snapshot;
-use crate::policy::rate_limit::{LimitBy, Mode, OnLoss};
+use crate::policy::outcome::Outcome;
+use crate::policy::rate_limit::{LimitBy, Mode};
+use crate::proxy::Phase;
 use crate::routes::plan::RoutePlan;
-use crate::routes::table::{LimitRule, Table};
-use serde_json::{Value, json};
+use crate::routes::table::{LimitRule, Table, Upstream};
+use crate::routes::words;
+use crate::telemetry::metrics::Tally;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Upstreams and routes that the page shows.
+pub(super) const ON_THE_PAGE: usize = 100;
+/// The clients of a limit that are named.
+const CLIENTS: usize = 10;
+/// The events that the page shows.
+const EVENTS: usize = 40;
+
+/// How much is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All there is.
+    All,
+    /// What a page can hold.
+    Page,
+}
+
+impl Extent {
+    fn most(self) -> usize {
+        match self {
+            Extent::All => usize::MAX,
+            Extent::Page => ON_THE_PAGE,
+        }
+    }
+}
+
 /// Everything.
-pub fn whole(admin: &Admin) -> Value {
+pub fn whole(admin: &Admin, extent: Extent) -> Value {
     let table = admin.tables.load();
+    let up = clock::wall().duration_since(admin.started);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": clock::rfc3339(admin.started),
+        "up_seconds": up.unwrap_or_default().as_secs(),
+        "draining": admin.stopping.phase() != Phase::Serving,
         "config": {
             "path": table.plan.file,
             "loaded_at": clock::rfc3339(table.loaded_at),
             "hash": table.plan.hash,
             "last_error": admin.reloader.last_error(),
+            "needs_restart": admin.reloader.needs_restart(),
+            "warnings": table.plan.warnings,
         },
         "environment": table.plan.environment,
-        "stubs": {"enabled": table.plan.stubs_enabled},
-        "upstreams": upstreams(&table),
+        "admin": writes(&table),
+        "stubs": {
+            "enabled": table.plan.stubs_enabled,
+            "routes": table.plan.routes.iter().filter(|r| r.stub.is_some()).count(),
+        },
+        "upstreams": upstreams(admin, &table, extent),
+        "upstreams_total": table.upstreams.len(),
         "breakers": breakers(&table),
         "limits": limits(&table),
-        "store": store(&table),
-        "routes": routes(&table),
+        "store": store::whole(&table),
+        "refusals": refusals(&table),
+        "duplicates": duplicates(&table),
+        "routes": routes(&table, extent),
+        "routes_total": table.plan.routes.len(),
+        "events": events(&table),
     })
 }
 
-fn upstreams(table: &Table) -> Vec<Value> {
-    let describe = |upstream: &std::sync::Arc<crate::routes::table::Upstream>| {
+/// Whether this listener takes writes, and what they need.
+fn writes(table: &Table) -> Value {
+    let admin = &table.plan.process.admin;
+    json!({"read_only": admin.read_only, "token": admin.token_file.is_some()})
+}
+
+fn upstreams(admin: &Admin, table: &Table, extent: Extent) -> Vec<Value> {
+    let metrics = &table.live.metrics;
+    let retries = metrics.tally("trunkline_retries_total", "upstream", "reason");
+    let skipped = metrics.tally("trunkline_retries_skipped_total", "upstream", "reason");
+    let guard = metrics.tally("trunkline_duplicate_guard_total", "upstream", "decision");
+    let refused = refused_by_upstream(table);
+    let describe = |upstream: &Arc<Upstream>| {
         let plan = table.upstream_plan(upstream)?;
         Some(json!({
             "name": plan.name,
@@ -44,9 +101,70 @@ fn upstreams(table: &Table) -> Vec<Value> {
             "breaker": breaker(&upstream.circuit),
             "in_flight": upstream.in_flight.load(Relaxed),
             "queued": upstream.bulkhead.waiting(),
+            "concurrency": {"limit": plan.concurrency.limit, "queue": plan.concurrency.queue},
+            "attempts": attempts(upstream),
+            "retries": of(&retries, &plan.name),
+            "retries_skipped": of(&skipped, &plan.name),
+            "duplicate_guard": of(&guard, &plan.name),
+            "refusals": of(&refused, &plan.name),
+            "recent": admin.pulse.recent(&plan.name),
         }))
     };
-    table.upstreams.iter().filter_map(describe).collect()
+    let shown = table.upstreams.iter().take(extent.most());
+    shown.filter_map(describe).collect()
+}
+
+fn attempts(upstream: &Upstream) -> Value {
+    let counts = Outcome::ALL.iter().zip(upstream.metrics.attempts());
+    let named = counts.map(|(outcome, count)| (outcome.label().to_owned(), count.into()));
+    Value::Object(named.collect())
+}
+
+/// What was counted under one name, the most first.
+fn of(tally: &Tally, name: &str) -> Value {
+    let counts = tally.get(name).into_iter().flatten();
+    let mut counts: Vec<(&String, &u64)> = counts.filter(|(_, count)| **count > 0).collect();
+    counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let named = counts
+        .into_iter()
+        .map(|(name, n)| (name.clone(), (*n).into()));
+    Value::Object(named.collect())
+}
+
+fn refused(table: &Table) -> Tally {
+    let metrics = &table.live.metrics;
+    metrics.tally("trunkline_refusals_total", "route", "reason")
+}
+
+/// The refusals of each upstream's routes, by reason.
+fn refused_by_upstream(table: &Table) -> Tally {
+    let plan = &table.plan;
+    let by_route = refused(table);
+    let mut sums = Tally::new();
+    for route in &plan.routes {
+        let upstream = route.upstream.and_then(|index| plan.upstreams.get(index));
+        let own = by_route.get(&route.name);
+        if let (Some(upstream), Some(own)) = (upstream, own) {
+            let sum = sums.entry(upstream.name.clone()).or_default();
+            add(sum, own);
+        }
+    }
+    sums
+}
+
+/// All refusals by reason, those without a route included.
+fn refusals(table: &Table) -> Value {
+    let mut sums = Tally::new();
+    for by_reason in refused(table).values() {
+        add(sums.entry(String::new()).or_default(), by_reason);
+    }
+    of(&sums, "")
+}
+
+fn add(sum: &mut BTreeMap<String, u64>, counts: &BTreeMap<String, u64>) {
+    for (reason, count) in counts {
+        *sum.entry(reason.clone()).or_default() += count;
+    }
 }
 
 /// Every circuit.
@@ -60,7 +178,8 @@ pub fn breakers(table: &Table) -> Vec<Value> {
 
 /// One circuit.
 pub fn breaker(circuit: &Circuit) -> Value {
-    let snapshot: Snapshot = circuit.breaker().snapshot(clock::now());
+    let now = clock::now();
+    let snapshot: Snapshot = circuit.breaker().snapshot(now);
     let shown = |at| clock::rfc3339(clock::shown(at));
     let evidence: Vec<Value> = circuit
         .evidence()
@@ -68,17 +187,25 @@ pub fn breaker(circuit: &Circuit) -> Value {
         .map(|e| json!({"at": clock::rfc3339(e.at), "correlation_id": e.correlation_id, "error": e.error}))
         .collect();
     let forced = snapshot.forced.as_ref().map(|forced| {
-        json!({"state": forced.state.as_str(), "until": shown(forced.until), "reason": forced.reason})
+        json!({
+            "state": forced.state.as_str(),
+            "until": shown(forced.until),
+            "left_seconds": left(forced.until, now),
+            "reason": forced.reason,
+        })
     });
     json!({
         "name": circuit.name,
         "state": snapshot.state.as_str(),
         "since": shown(snapshot.since),
+        "for_seconds": now.saturating_duration_since(snapshot.since).as_secs(),
         "until": snapshot.until.map(shown),
+        "left_seconds": snapshot.until.map(|until| left(until, now)),
         "reason": snapshot.reason.as_ref().map(ToString::to_string),
         "consecutive_failures": snapshot.consecutive_failures,
         "override": forced,
         "probes_in_flight": snapshot.probes_in_flight,
+        "reopenings": snapshot.reopenings,
         "window": {
             "calls": snapshot.window.calls,
             "failures": snapshot.window.failures,
@@ -91,8 +218,17 @@ pub fn breaker(circuit: &Circuit) -> Value {
     })
 }
 
+/// Seconds until then, a begun one counted whole.
+fn left(until: Instant, now: Instant) -> u64 {
+    let left = until.saturating_duration_since(now);
+    left.as_secs() + u64::from(left.subsec_nanos() > 0)
+}
+
 fn limits(table: &Table) -> Vec<Value> {
-    let describe = |rule: &std::sync::Arc<crate::routes::table::LimitRule>| {
+    let metrics = &table.live.metrics;
+    let name = "trunkline_rate_limit_decisions_total";
+    let decisions = metrics.tally(name, "limit", "decision");
+    let describe = |rule: &Arc<LimitRule>| {
         let plan = table.limit_plan(rule)?;
         let by = match plan.settings.by {
             LimitBy::Client => "client",
@@ -107,64 +243,72 @@ fn limits(table: &Table) -> Vec<Value> {
             "mode": if plan.settings.mode == Mode::Observe { "observe" } else { "enforce" },
             "clients": rule.limit.clients_held(),
             "set_by": plan.set_by,
+            "decisions": of(&decisions, &plan.name),
+            "most_limited": most_limited(rule),
         }))
     };
     table.limits.iter().filter_map(describe).collect()
 }
 
-/// What replicas share, and what is decided by this one alone while that is away; null where they share nothing.
-fn store(table: &Table) -> Value {
-    let Some(fleet) = table.live.fleet() else {
-        return Value::Null;
-    };
-    let standing = fleet.store().standing();
-    let degraded: Vec<String> = match standing.up {
-        true => Vec::new(),
-        false => degraded(table),
-    };
-    json!({
-        "address": fleet.address(),
-        "up": standing.up,
-        "since": clock::rfc3339(clock::shown(standing.since)),
-        "why": standing.why,
-        "degraded": degraded,
+fn most_limited(rule: &LimitRule) -> Vec<Value> {
+    let now = clock::now();
+    let most = rule.refused.most(now).into_iter().take(CLIENTS);
+    most.map(|entry| {
+        json!({
+            "client": entry.shown,
+            "refused": entry.count,
+            "at_least": entry.count - entry.excess,
+            "last_seconds_ago": now.saturating_duration_since(entry.last).as_secs(),
+        })
     })
+    .collect()
 }
 
-fn degraded(table: &Table) -> Vec<String> {
-    let limit = |rule: &std::sync::Arc<LimitRule>| {
-        let (on_loss, _) = rule.shared.as_ref()?;
-        let how = match on_loss {
-            OnLoss::Local => "counts on this replica alone",
-            OnLoss::Open => "lets everything pass",
-            OnLoss::Closed => "lets nothing pass",
-        };
-        Some(format!("limit {} {how}", rule.limit.name()))
-    };
-    table.limits.iter().filter_map(limit).collect()
-}
-
-/// Every route, in the order in which they are tried.
-pub fn routes(table: &Table) -> Vec<Value> {
-    table
-        .plan
-        .routes
-        .iter()
-        .map(|route| describe_route(table, route))
+/// Creates that are refused for now, and why.
+pub fn duplicates(table: &Table) -> Vec<Value> {
+    let wall = clock::wall();
+    let held = table.live.guard().held(clock::now(), wall);
+    held.into_iter()
+        .map(|view| {
+            let left = view.held.until.duration_since(wall).unwrap_or_default();
+            json!({
+                "id": view.held.id,
+                "upstream": view.upstream,
+                "correlation_id": view.held.correlation_id,
+                "since": clock::rfc3339(view.held.since),
+                "until": clock::rfc3339(view.held.until),
+                "left_seconds": left.as_secs(),
+                "what": view.held.what,
+                "vendor_id": view.held.vendor_id,
+                "followed": view.followed,
+            })
+        })
         .collect()
 }
 
-fn describe_route(table: &Table, route: &RoutePlan) -> Value {
+/// Every route, in the order in which they are tried.
+pub fn routes(table: &Table, extent: Extent) -> Vec<Value> {
+    let metrics = &table.live.metrics;
+    let answered = metrics.tally("trunkline_requests_total", "route", "source");
+    let routes = table.plan.routes.iter().enumerate().take(extent.most());
+    routes
+        .map(|(index, route)| {
+            let mut described = describe_route(table, route);
+            let rule = table.plan.matcher.rule(index);
+            let matches = rule.map(|rule| words::conditions(&table.plan, rule));
+            described.insert("match".to_owned(), matches.into());
+            described.insert("answered".to_owned(), of(&answered, &route.name));
+            Value::Object(described)
+        })
+        .collect()
+}
+
+fn describe_route(table: &Table, route: &RoutePlan) -> Map<String, Value> {
     let plan = &table.plan;
     let upstream = route
         .upstream
         .and_then(|i| plan.upstreams.get(i))
         .map(|u| u.name.as_str());
-    let breaker = route
-        .breaker
-        .and_then(|i| plan.breakers.get(i))
-        .map(|b| b.name.as_str())
-        .or(upstream);
     let limits: Vec<&str> = route
         .limits
         .iter()
@@ -176,13 +320,31 @@ fn describe_route(table: &Table, route: &RoutePlan) -> Value {
         (Some(_), true) => "answers",
         (Some(_), false) => "off",
     };
-    json!({
-        "name": route.name,
-        "line": route.line,
-        "upstream": upstream,
-        "breaker": breaker,
-        "rate_limits": limits,
-        "stub": stub,
-        "profile": route.profile.name(),
-    })
+    let policies: Vec<Value> = words::policies(plan, route)
+        .into_iter()
+        .map(|(policy, does)| json!({"policy": policy, "does": does}))
+        .collect();
+    let members = [
+        ("name", route.name.clone().into()),
+        ("line", route.line.into()),
+        ("upstream", upstream.into()),
+        ("breaker", plan.breaker(route).map(|(name, _)| name).into()),
+        ("rate_limits", limits.into()),
+        ("stub", stub.into()),
+        ("profile", route.profile.name().into()),
+        ("policies", policies.into()),
+    ];
+    members
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
+}
+
+/// What happened lately, the latest first.
+fn events(table: &Table) -> Vec<Value> {
+    let last = table.live.events.last();
+    let latest = last.iter().rev().take(EVENTS);
+    latest
+        .filter_map(|event| serde_json::to_value(event).ok())
+        .collect()
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::routes::compile;
 use crate::routes::plan::{Plan, RoutePlan};
-use crate::routes::rule::Rule;
+use crate::routes::words::conditions;
 
 const HEADS: [&str; 6] = ["NAME", "MATCH", "ACTION", "LIMITS", "BREAKER", "STUB"];
 
@@ -82,30 +82,6 @@ fn or_dash(text: String) -> String {
         "-".to_owned()
     } else {
         text
-    }
-}
-
-/// What a rule asks for; values of fields and queries may be secrets and are left out.
-fn conditions(plan: &Plan, rule: &Rule) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let listener = rule
-        .listener
-        .and_then(|n| plan.process.listeners.get(usize::from(n)));
-    words.extend(listener.map(|listener| format!("[{}]", listener.name)));
-    if !rule.methods.is_empty() {
-        let methods: Vec<&str> = rule.methods.iter().map(|method| method.as_str()).collect();
-        words.push(methods.join(","));
-    }
-    let host = rule.host.as_ref().map_or("", |host| host.as_str());
-    let path = rule.path.as_ref().map_or("", |path| path.as_str());
-    words.push(format!("{host}{path}"));
-    words.extend(rule.query.iter().map(|(name, _)| format!("?{name}=...")));
-    words.extend(rule.headers.iter().map(|(name, _)| format!("{name}: ...")));
-    words.retain(|word| !word.is_empty());
-    if words.is_empty() {
-        "everything".to_owned()
-    } else {
-        words.join(" ")
     }
 }
 

@@ -3,6 +3,8 @@
 //! Everything that can be wrong is found before the first socket is bound. One thread with a
 //! runtime of its own does what is not a request: signals, the operator's listener, upkeep.
 
+use crate::admin::pulse::Pulse;
+use crate::admin::viewers::{self, Viewers};
 use crate::admin::{self, Admin};
 use crate::clock::{self, Duration};
 use crate::live::Live;
@@ -94,7 +96,10 @@ fn serve(config: &Path, plan: Plan, started: clock::SystemTime) -> anyhow::Resul
         tables: Arc::clone(&tables),
         reloader: Arc::clone(&reloader),
         stopping,
+        address: admin_socket.local_addr()?,
         started,
+        pulse: Pulse::default(),
+        viewers: Viewers::default(),
     });
     let running = Running {
         server,
@@ -109,6 +114,7 @@ fn serve(config: &Path, plan: Plan, started: clock::SystemTime) -> anyhow::Resul
         if let Some(socket) = metrics_socket {
             tokio::spawn(admin::serve(socket, admin::scraped(Arc::clone(&admin))));
         }
+        tokio::spawn(viewers::follow(Arc::clone(&admin)));
         tokio::spawn(admin::serve(admin_socket, admin::router(admin)));
         running.until_told().await
     })

@@ -7,6 +7,7 @@ use crate::clock;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::broadcast;
 
 /// The last events that the process can show.
@@ -15,6 +16,8 @@ const EVENTS: usize = 200;
 /// One thing that happened, as the page and the API show it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
+    /// Counts up from 1, so that a listener that comes back can say what it has heard.
+    pub id: u64,
     /// breaker, reload, override, limit or upstream.
     pub kind: &'static str,
     /// When, RFC 3339.
@@ -32,6 +35,7 @@ pub struct Event {
 pub struct Events {
     last: Mutex<VecDeque<Event>>,
     sender: broadcast::Sender<Event>,
+    count: AtomicU64,
 }
 
 impl Default for Events {
@@ -39,6 +43,7 @@ impl Default for Events {
         Events {
             last: Mutex::default(),
             sender: broadcast::Sender::new(EVENTS),
+            count: AtomicU64::new(0),
         }
     }
 }
@@ -47,14 +52,15 @@ impl Events {
     /// Tells everyone.
     pub fn announce(&self, kind: &'static str, name: &str, what: String, facts: serde_json::Value) {
         let at = clock::rfc3339(clock::wall());
+        let mut last = lock(&self.last);
         let event = Event {
+            id: self.count.fetch_add(1, Relaxed) + 1,
             kind,
             at,
             name: name.to_owned(),
             what,
             facts,
         };
-        let mut last = lock(&self.last);
         if last.len() == EVENTS {
             last.pop_front();
         }

@@ -7,6 +7,7 @@
 pub mod bulkhead;
 pub mod circuit;
 pub mod events;
+pub mod refused;
 
 use crate::clock;
 use crate::fleet::{self, Fleet};
@@ -14,6 +15,7 @@ use crate::guard::{Answers, Bounds, Guard, StateFileError};
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
 use crate::live::events::Events;
+use crate::live::refused::Refused;
 use crate::policy::breaker::BreakerSettings;
 use crate::policy::budget::Budget;
 use crate::policy::concurrency::Concurrency;
@@ -36,6 +38,7 @@ pub struct Live {
     pub events: Events,
     circuits: Mutex<HashMap<String, Arc<Circuit>>>,
     limits: Mutex<HashMap<String, Arc<Limit>>>,
+    refused: Mutex<HashMap<String, Arc<Refused>>>,
     scenarios: Mutex<HashMap<String, Arc<Scenario>>>,
     bulkheads: Mutex<HashMap<String, Arc<Bulkhead>>>,
     budgets: Mutex<HashMap<String, Arc<Budget>>>,
@@ -52,6 +55,7 @@ impl Default for Live {
             events: Events::default(),
             circuits: Mutex::default(),
             limits: Mutex::default(),
+            refused: Mutex::default(),
             scenarios: Mutex::default(),
             bulkheads: Mutex::default(),
             budgets: Mutex::default(),
@@ -98,6 +102,11 @@ impl Live {
         };
         limits.insert(name.to_owned(), Arc::clone(&limit));
         Ok(limit)
+    }
+
+    /// Whom the limit of that name refused.
+    pub fn refused(&self, limit: &str) -> Arc<Refused> {
+        Arc::clone(lock(&self.refused).entry(limit.to_owned()).or_default())
     }
 
     /// The position of a route's sequence of canned answers.

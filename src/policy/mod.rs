@@ -9,6 +9,7 @@ pub mod cells;
 pub mod concurrency;
 pub mod deadline;
 pub mod identity;
+pub mod most;
 pub mod outcome;
 pub mod pace;
 pub mod rate_limit;

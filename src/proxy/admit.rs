@@ -127,6 +127,7 @@ pub(super) fn heed(
         Decision::Observed { .. } => rule.metrics.observed.increment(1),
         Decision::Limited { retry_after } => {
             rule.metrics.limited.increment(1);
+            rule.note(exchange.identity.as_ref());
             let table = Arc::clone(&exchange.table);
             return Err(limited(exchange, &table, rule, retry_after));
         }

@@ -13,3 +13,4 @@ pub mod rewrite;
 pub mod rule;
 pub mod table;
 pub mod tree;
+pub mod words;

@@ -8,9 +8,11 @@ use crate::credential::{Callers, Credential, Source, Watched};
 use crate::live::Live;
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
+use crate::live::refused::Refused;
 use crate::policy::budget::Budget;
+use crate::policy::identity::Identity;
 use crate::policy::outcome::Outcome;
-use crate::policy::rate_limit::{Limit, LimitError, OnLoss};
+use crate::policy::rate_limit::{Limit, LimitBy, LimitError, OnLoss};
 use crate::routes::plan::{
     Authorizes, CallersPlan, CredentialPlan, LimitPlan, Plan, RoutePlan, UpstreamPlan,
 };
@@ -93,10 +95,22 @@ pub struct LimitRule {
     pub index: usize,
     /// Who has how much left.
     pub limit: Arc<Limit>,
+    /// Whom it refused.
+    pub refused: Arc<Refused>,
     /// Its counters.
     pub metrics: LimitMetrics,
     /// What it does while the store that replicas share is away; none where they share nothing.
     pub shared: Option<(OnLoss, SharedLimitMetrics)>,
+}
+
+impl LimitRule {
+    /// Remembers whom it refused, for the operator's page.
+    pub fn note(&self, client: Option<&Identity>) {
+        if let (LimitBy::Client, Some(client)) = (self.limit.settings().by, client) {
+            let shown = || client.shown().to_string();
+            self.refused.note(client.key, shown, clock::now());
+        }
+    }
 }
 
 impl Upstream {
@@ -336,6 +350,7 @@ fn install_limit(index: usize, plan: &LimitPlan, live: &Live) -> Result<LimitRul
     Ok(LimitRule {
         index,
         limit,
+        refused: live.refused(&plan.name),
         metrics,
         shared,
     })

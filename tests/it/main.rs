@@ -30,6 +30,7 @@ mod forwarding;
 mod hostile;
 mod limits;
 mod metrics;
+mod page;
 mod profiles;
 mod rate_limit;
 mod refusal;

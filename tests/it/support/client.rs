@@ -180,6 +180,18 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// Waits until more than that many bytes have come.
+    #[track_caller]
+    pub fn wait_for_more(&mut self, than: usize) {
+        while self.seen().len() <= than {
+            match self.source.fill() {
+                Ok(true) => {}
+                Ok(false) => panic!("the connection ended; came: {:?}", self.seen()),
+                Err(error) => panic!("nothing more: {error}; came: {:?}", self.seen()),
+            }
+        }
+    }
+
     /// Waits until these bytes have come, without taking them: what a client of a stream sees first.
     #[track_caller]
     pub fn wait_for_bytes(&mut self, needle: &str) {

@@ -8,6 +8,7 @@ pub mod dying;
 pub mod files;
 pub mod h2c;
 pub mod proxy;
+pub mod stream;
 pub mod tls;
 pub mod upstream;
 pub mod verbs;

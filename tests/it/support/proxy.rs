@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{Client, Request, get};
+use super::stream::Stream;
 use super::upstream::free_address;
 use super::wait::{PATIENCE_WITH_A_PROCESS, until, until_some, within};
 use super::wire::Response;
@@ -190,6 +191,18 @@ impl Proxy {
         let mut client = self.connect();
         client.start(&get(target));
         client.try_read("GET")
+    }
+
+    /// Listens to a stream of the admin listener.
+    #[track_caller]
+    pub fn listen(&self, path: &str) -> Stream {
+        Stream::open(self.admin(), path, None)
+    }
+
+    /// The same, from after event `heard`.
+    #[track_caller]
+    pub fn listen_after(&self, path: &str, heard: u64) -> Stream {
+        Stream::open(self.admin(), path, Some(heard))
     }
 
     /// Asks the admin listener.
