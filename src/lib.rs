@@ -13,6 +13,7 @@
 //!       |                 may it use what we hold? -----------> Refusal: caller_denied
 //!       |                 spend its limits ------------------> Refusal: rate_limited
 //!       | canned          stub, if stubs are on -------------> canned answer, or stub_disabled
+//!       | cached          kept, or being fetched for another -> kept answer, or that one as it comes
 //!       v
 //!     proxy::forward      under one deadline
 //!       | circuit open? --------------------------------------> Refusal: circuit_open
@@ -43,6 +44,7 @@
 //! | [`credential`] | what we hold for callers: secrets, tokens, and who may use them | shows any of it |
 //! | [`guard`] | creates of unknown outcome, in memory and in a state file | knows a request beyond its bytes |
 //! | [`fleet`] | what replicas share, in a Redis or Valkey: limits | makes a request wait longer than one time-out |
+//! | [`cache`] | answers that are given again: verdicts, keys, the store, one flight for all | knows a request beyond its head |
 //! | [`live`] | state that outlives a reload, by name | knows a route table |
 //! | [`proxy`] | one request's journey; `refusal.rs` alone chooses a status of ours | sees two tables in one exchange |
 //! | [`server`] | sockets, threads, TLS, waits of clients, drain | knows what is done with a request |
@@ -78,6 +80,9 @@
 //!   reactor for our client, its exporter sleeps on the thread that waits for a retry, and its spans are trees of
 //!   values. A span here is a growing buffer in OTLP's own encoding, sent by the same connections as requests, and
 //!   the official types read it back in the tests.
+//! * **A kept answer's key is all that goes upstream** ([`cache::Key`]), but for what differs with every
+//!   call: a field that is no part of the key cannot shape an answer for others, and an API key in a
+//!   field that nobody thought of divides accounts as `Authorization` does.
 //! * **The rate limiter's memory is bounded and never kind to an attacker** ([`policy::cells`]): a
 //!   newcomer to a full set starts where the one it displaces stood.
 
@@ -102,6 +107,8 @@ pub mod credential;
 pub mod guard;
 
 pub mod fleet;
+
+pub mod cache;
 
 pub mod live;
 

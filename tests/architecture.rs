@@ -34,10 +34,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("credential", &["clock", "policy", "telemetry", "upstream"]),
     // What replicas share. The resolver is the one that upstreams have: a static binary has no other.
     ("fleet", &["clock", "policy", "telemetry", "upstream"]),
+    // Kept answers: it knows accounts, and requests and answers by their heads.
+    ("cache", &["clock", "guard"]),
     // State that outlives a reload, by name; it does not know the tables that lead to it.
     (
         "live",
         &[
+            "cache",
             "clock",
             "credential",
             "fleet",
@@ -53,6 +56,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "routes",
         &[
+            "cache",
             "clock",
             "credential",
             "fleet",
@@ -66,6 +70,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "routes/compile",
         &[
+            "cache",
             "clock",
             "config",
             "credential",
@@ -80,6 +85,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "routes/table",
         &[
+            "cache",
             "clock",
             "credential",
             "fleet",
@@ -95,6 +101,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "proxy",
         &[
+            "cache",
             "clock",
             "credential",
             "fleet",
@@ -131,6 +138,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "admin",
+            "cache",
             "clock",
             "config",
             "credential",

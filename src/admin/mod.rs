@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod guard;
+pub mod kept;
 pub mod page;
 pub mod pulse;
 pub mod status;
@@ -72,6 +73,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/routes", get(api::routes))
         .route("/api/v1/events", get(stream::events))
         .route("/api/v1/breakers/{name}", put(writes::force))
+        .route("/api/v1/cache/{route}", delete(kept::purge))
         .route("/api/v1/duplicates", get(api::duplicates))
         .route("/api/v1/duplicates/{id}", delete(writes::lift))
         .route("/-/reload", post(writes::reload))

@@ -3,7 +3,7 @@
 //! Holds names, numbers and reasons; never a secret, and of a client only a hashed identity or its
 //! address. Times stand beside the seconds to or since them, so that nobody has to reckon.
 
-use super::{Admin, store};
+use super::{Admin, kept, store};
 use crate::clock::{self, Instant};
 use crate::live::circuit::Circuit;
 use crate::policy::breaker::Snapshot;
@@ -331,6 +331,7 @@ fn describe_route(table: &Table, route: &RoutePlan) -> Map<String, Value> {
         ("breaker", plan.breaker(route).map(|(name, _)| name).into()),
         ("rate_limits", limits.into()),
         ("stub", stub.into()),
+        ("cache", kept::holding(table, route).into()),
         ("profile", route.profile.name().into()),
         ("policies", policies.into()),
     ];

@@ -6,6 +6,7 @@
 
 mod account;
 mod asked;
+mod kept;
 mod steps;
 
 use std::fmt::Write as _;

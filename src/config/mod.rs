@@ -5,6 +5,7 @@
 //! `problem` and `locate` tell what is wrong and where. Nothing here resolves a name, opens another
 //! file or a socket, or keeps state; what the file *means* is decided where it is compiled.
 
+mod cache;
 mod credential;
 pub mod interpolate;
 pub mod locate;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::shape::{Named, OneOrMany};
 use super::units::{Address, Count, Dur, Flag, Identify, Network, Secret, Size, Text};
 
+pub use super::cache::{Cache, CacheBound};
 pub use super::credential::{BasicCredential, Credential, FieldCredential, UsedCredential};
 pub use super::profile::{
     AnswerCase, AnswerOutcome, Dialect, OwnProfile, Processed, ProfileName, Statuses,
@@ -54,6 +55,8 @@ pub struct Config {
     pub breakers: Named<Breaker>,
     /// What is done with a request: the first match wins, top to bottom.
     pub routes: Vec<Route>,
+    /// The bound over the kept answers of all routes.
+    pub cache: CacheBound,
     /// One line an exchange on standard output.
     pub access_log: AccessLog,
     /// Where traces go.
@@ -314,6 +317,8 @@ pub struct Route {
     pub fallback: Vec<Fallback>,
     /// The canned answer.
     pub stub: Option<Stub>,
+    /// Answers that are kept and given again. Off unless given.
+    pub cache: Option<Cache>,
 }
 
 /// Which requests a route is for; every part given must hold.

@@ -12,7 +12,6 @@ pub const NOT_SERVED: &[(&str, &str)] = &[
     ("verify", "checks of webhook signatures"),
     ("listen.*.proxy_protocol", "the PROXY protocol"),
     ("upstreams.*.protocol", "a choice of the HTTP version"),
-    ("routes.*.cache", "stored answers"),
     ("routes.*.verify", "checks of webhook signatures"),
 ];
 

@@ -32,6 +32,11 @@ impl Account {
         fields.add(name.as_bytes());
         Account(fields.end())
     }
+
+    /// What tells it from every other, to be part of other digests.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Account {

@@ -9,6 +9,7 @@ pub mod circuit;
 pub mod events;
 pub mod refused;
 
+use crate::cache::Cache;
 use crate::clock;
 use crate::fleet::{self, Fleet};
 use crate::guard::{Answers, Bounds, Guard, StateFileError};
@@ -46,6 +47,7 @@ pub struct Live {
     guard: OnceLock<Guard>,
     answers: Answers,
     fleet: OnceLock<Fleet>,
+    cache: Cache,
 }
 
 impl Default for Live {
@@ -63,6 +65,7 @@ impl Default for Live {
             guard: OnceLock::new(),
             answers: Answers::new(ANSWER_BYTES),
             fleet: OnceLock::new(),
+            cache: Cache::default(),
         }
     }
 }
@@ -175,6 +178,11 @@ impl Live {
     /// What was answered under an `Idempotency-Key`.
     pub fn answers(&self) -> &Answers {
         &self.answers
+    }
+
+    /// The answers that routes keep.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// Counts an answer that a rung of a route's ladder gave; the first is 1.

@@ -4,6 +4,7 @@
 //! passed on as an error, so that the client's connection is cut and no truncated body looks
 //! complete.
 
+use crate::cache::Reader;
 use crate::clock::Duration;
 use crate::policy::outcome::Outcome;
 use crate::proxy::attempt::Attempt;
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::time::Sleep;
 
 /// Why a body ended before its end.
@@ -32,6 +33,12 @@ enum Inner {
         exchange: Box<Exchange>,
     },
     Streamed(Box<Streamed>),
+    Shared {
+        reader: Reader,
+        /// Bytes to come, where that is known.
+        left: Option<u64>,
+        exchange: Box<Exchange>,
+    },
 }
 
 struct Streamed {
@@ -75,6 +82,16 @@ impl ResponseBody {
             body.complete();
         }
         body
+    }
+
+    /// A body that others read along, of that length where it is known.
+    pub fn shared(reader: Reader, length: Option<u64>, exchange: Box<Exchange>) -> Self {
+        let left = length;
+        ResponseBody(Some(Inner::Shared {
+            reader,
+            left,
+            exchange,
+        }))
     }
 
     /// The body has been handed over in full.
@@ -168,6 +185,26 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
             Some(Inner::Streamed(streamed)) => streamed.poll(cx),
+            Some(Inner::Shared {
+                reader,
+                left,
+                exchange,
+            }) => match ready!(reader.poll_piece(cx)) {
+                None => Poll::Ready(None),
+                Some(Ok(piece)) => {
+                    let n = u64::try_from(piece.len()).unwrap_or(0);
+                    exchange.bytes_out += n;
+                    *left = left.map(|left| left.saturating_sub(n));
+                    Poll::Ready(Some(Ok(Frame::data(piece))))
+                }
+                Some(Err(why)) => {
+                    let error = UpstreamError::Reset {
+                        why: why.to_string(),
+                    };
+                    exchange.reason = Some(failure_label(&error));
+                    Poll::Ready(Some(Err(error)))
+                }
+            },
         }
     }
 
@@ -176,6 +213,7 @@ impl Body for ResponseBody {
             None => true,
             Some(Inner::Whole { data, .. }) => data.is_empty(),
             Some(Inner::Streamed(streamed)) => streamed.body.is_end_stream(),
+            Some(Inner::Shared { reader, left, .. }) => *left == Some(0) && reader.is_at_end(),
         }
     }
 
@@ -186,6 +224,10 @@ impl Body for ResponseBody {
                 SizeHint::with_exact(u64::try_from(data.len()).unwrap_or(u64::MAX))
             }
             Some(Inner::Streamed(streamed)) => streamed.body.size_hint(),
+            Some(Inner::Shared { left, .. }) => match left {
+                Some(left) => SizeHint::with_exact(*left),
+                None => SizeHint::default(),
+            },
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::proxy::{Client, Worker, traced};
 use crate::routes::plan::Accept;
 use crate::routes::table::{Route, Table};
 use crate::telemetry::access::{Caller, Format, Line};
+use crate::telemetry::handles::CacheResult;
 use crate::telemetry::metrics::Source;
 use crate::telemetry::traces::Span;
 use crate::telemetry::traces::context::{Parent, TRACEPARENT};
@@ -76,6 +77,12 @@ pub struct Exchange {
     pub upload: Option<Arc<Progress>>,
     /// Bytes of the answer's body so far.
     pub bytes_out: u64,
+    /// What a cache had to do with it, for the client (RFC 9211).
+    pub cache_status: Option<HeaderValue>,
+    /// And for the log.
+    pub cache_result: Option<CacheResult>,
+    /// Whether no client waits for it: then it is neither counted nor logged.
+    pub unattended: bool,
     /// Further facts for the log.
     pub notes: Vec<(&'static str, String)>,
 }
@@ -108,10 +115,58 @@ impl Exchange {
             left: None,
             upload: None,
             bytes_out: 0,
+            cache_status: None,
+            cache_result: None,
+            unattended: false,
             notes: Vec::new(),
         });
         exchange.span = traced::begin(&exchange, head);
         exchange
+    }
+
+    /// An exchange on the same errand that no client waits for. It is not traced, unless it is given
+    /// the span.
+    pub fn behind(&self) -> Box<Self> {
+        Box::new(Exchange {
+            table: Arc::clone(&self.table),
+            worker: Arc::clone(&self.worker),
+            client: self.client,
+            arrived: self.arrived,
+            correlation: self.correlation.clone(),
+            trace: self.trace.clone(),
+            span: None,
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            version: self.version,
+            route: self.route,
+            identity: None,
+            decisions: [None; SHOWN_LIMITS],
+            deadline: None,
+            attempts: 0,
+            source: Source::Proxy,
+            reason: None,
+            proxy_status: None,
+            status: None,
+            left: None,
+            upload: None,
+            bytes_out: 0,
+            cache_status: None,
+            cache_result: None,
+            unattended: true,
+            notes: Vec::new(),
+        })
+    }
+
+    /// Takes over what was learnt on its errand by the one behind it.
+    pub fn learn(&mut self, behind: &mut Exchange) {
+        self.span = behind.span.take();
+        self.attempts = behind.attempts;
+        self.source = behind.source;
+        self.reason = self.reason.or(behind.reason);
+        self.proxy_status = behind.proxy_status.take();
+        self.cache_status = behind.cache_status.take();
+        self.cache_result = behind.cache_result;
+        self.notes.append(&mut behind.notes);
     }
 
     /// Its route.
@@ -154,6 +209,9 @@ impl Exchange {
     }
 
     fn finish(&self, traced: Option<&str>) {
+        if self.unattended {
+            return;
+        }
         let took = clock::now().saturating_duration_since(self.arrived);
         let status = self.status.or(StatusCode::from_u16(CLIENT_GONE).ok());
         let status = status.unwrap_or_default();

@@ -4,10 +4,13 @@
 //! once: a create gets a canned answer at most, and only if it was never made. A rung has no ladder of its own, so that there
 //! is no way around in a circle. Called by `serve` and, for creates, by `create`.
 
+use crate::cache::{Asked, Kept};
+use crate::clock;
 use crate::policy::outcome::Outcome;
 use crate::policy::retry::Safety;
 use crate::profile::{Created, Reading};
 use crate::proxy::body::ResponseBody;
+use crate::proxy::cached::Given;
 use crate::proxy::canned::{self, Canned};
 use crate::proxy::create::Made;
 use crate::proxy::entry::Entry;
@@ -34,6 +37,8 @@ pub struct Rescue {
     pub params: Params,
     /// Its body, where it could be held.
     pub body: Option<Bytes>,
+    /// The answer that is kept for it.
+    pub kept: Option<Arc<Kept>>,
 }
 
 /// Who answered.
@@ -42,6 +47,8 @@ enum Rescued {
     Canned(Canned),
     /// Another upstream.
     Upstream(Box<Answered>),
+    /// A kept answer.
+    Given(Given),
 }
 
 /// Whether a rung may need the whole request: another upstream stands on the ladder, and what it
@@ -52,7 +59,7 @@ pub fn may_ask(exchange: &Exchange, rungs: &[Rung], creates: bool) -> bool {
 }
 
 /// Whether a refusal leads to the ladder.
-fn follows(exchange: &Exchange, refusal: &Refusal, creates: bool) -> bool {
+pub fn follows(exchange: &Exchange, refusal: &Refusal, creates: bool) -> bool {
     let failed = matches!(
         refusal.reason,
         Reason::CircuitOpen
@@ -90,6 +97,7 @@ fn repeatable(exchange: &Exchange, creates: bool) -> bool {
 fn mark(exchange: &mut Exchange, why: &Refusal, rung: (usize, &Rung)) {
     let table = Arc::clone(&exchange.table);
     let next = match rung.1 {
+        Rung::Stale => "stale".to_owned(),
         Rung::Stub(_) => "stub".to_owned(),
         Rung::Upstream { index, .. } => table
             .plan
@@ -125,6 +133,7 @@ pub(super) async fn or_climb(
         return Ok(match rescued {
             Rescued::Canned(canned) => Answer::Canned(canned),
             Rescued::Upstream(answered) => Answer::Upstream(*answered),
+            Rescued::Given(given) => Answer::Given(given),
         });
     }
     exchange.source = Source::Upstream;
@@ -170,6 +179,7 @@ async fn climb(
     let route = exchange.route().and_then(|r| table.route_plan(r))?;
     for (place, rung) in route.fallback.iter().enumerate() {
         let answered = match rung {
+            Rung::Stale => kept(exchange, rescue, why).map(Rescued::Given),
             Rung::Stub(_) => canned(exchange, rescue, rung).await.map(Rescued::Canned),
             Rung::Upstream { .. } if repeatable(exchange, creates) => {
                 ask(exchange, rescue, place).await
@@ -182,6 +192,15 @@ async fn climb(
         }
     }
     None
+}
+
+/// The kept answer, however old, unless it must not be used stale.
+fn kept(exchange: &mut Exchange, rescue: &Rescue, why: &Refusal) -> Option<Given> {
+    let entry = rescue.kept.as_ref()?;
+    let asked = Asked::of(&rescue.head.headers);
+    let now = clock::now();
+    let may = entry.head.freshness.stands_in_at_any_age(&asked.said, now);
+    may.then(|| Given::instead(exchange, entry, &asked, why.reason.label()))
 }
 
 /// The canned answer of a rung; the switch for stubs does not concern it.

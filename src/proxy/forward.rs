@@ -10,6 +10,7 @@ use crate::live::circuit::Circuit;
 use crate::policy::retry::{Next, RetrySettings};
 use crate::profile::Reading;
 use crate::proxy::attempt::Attempt;
+use crate::proxy::changed::Change;
 use crate::proxy::create::{self, Job, Taken};
 use crate::proxy::entry::Entry;
 use crate::proxy::exchange::Exchange;
@@ -152,6 +153,20 @@ pub fn prepare(
 /// # Errors
 /// What the client is told instead of an answer.
 pub async fn travel(
+    exchange: &mut Exchange,
+    way: &Way<'_>,
+    prepared: Prepared,
+    load: Load,
+) -> Result<(Answered, Reading), Refusal> {
+    let change = Change::of(exchange, &prepared);
+    let went = attempts(exchange, way, prepared, load).await;
+    if let Some(change) = change {
+        change.settle(&went);
+    }
+    went
+}
+
+async fn attempts(
     exchange: &mut Exchange,
     way: &Way<'_>,
     prepared: Prepared,

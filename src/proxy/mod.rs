@@ -7,8 +7,10 @@
 pub mod admit;
 pub mod attempt;
 pub mod body;
+pub mod cached;
 pub mod caller;
 pub mod canned;
+pub mod changed;
 pub mod correlation;
 pub mod create;
 pub mod entry;
@@ -31,6 +33,7 @@ use crate::clock::Duration;
 use crate::policy::pace::Pace;
 use crate::profile::Dialect;
 use crate::proxy::body::ResponseBody;
+use crate::proxy::cached::{Fetch, Given};
 use crate::proxy::create::{Job, Pending};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fallback::Rescue;
@@ -60,6 +63,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// RateLimit fields.
 static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// RFC 9211.
+static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// How much of a request's body is read and dropped before one of our own answers, so that the
 /// connection can go on; a larger one is cut off.
@@ -142,6 +148,8 @@ enum Answer {
     Upstream(Answered),
     Create(Box<Job>, Option<Box<Rescue>>),
     Canned(canned::Canned),
+    Given(Given),
+    Fetch(Box<Fetch>),
 }
 
 /// Answers one request.
@@ -171,6 +179,11 @@ pub async fn handle(
     match served {
         Ok(Answer::Upstream(answered)) => Ok(forwarded(exchange, answered, None)),
         Ok(Answer::Create(job, rescue)) => create::answer(exchange, *job, rescue).await,
+        Ok(Answer::Fetch(fetch)) => cached::fetch(exchange, *fetch).await,
+        Ok(Answer::Given(given)) => {
+            let close = is_cut(&exchange) || !is_spent(&mut body, expects).await;
+            Ok(cached::respond(exchange, given, close))
+        }
         Ok(Answer::Canned(canned)) => {
             let close = is_cut(&exchange) || !is_spent(&mut body, expects).await;
             Ok(local(
@@ -257,6 +270,7 @@ async fn serve(
             entry,
             params: found.params,
             body: None,
+            kept: None,
         })
     });
     let ready = Ready {
@@ -264,7 +278,10 @@ async fn serve(
         confirmed,
         rescue,
     };
-    forward::dispatch(exchange, &way, ready, body.take()).await
+    match &route.cache {
+        None => forward::dispatch(exchange, &way, ready, body.take()).await,
+        Some(cache) => cached::answer(exchange, &way, cache, ready, body).await,
+    }
 }
 
 /// An upstream's answer, on its way to the client.
@@ -335,6 +352,9 @@ fn mark(exchange: &Exchange, fields: &mut HeaderMap, close: bool) {
                 fields.append(RATE_LIMIT.clone(), rule.limit.header(decision));
             }
         }
+    }
+    if let Some(status) = &exchange.cache_status {
+        fields.append(CACHE_STATUS.clone(), status.clone());
     }
     if let Some(status) = &exchange.proxy_status {
         fields.insert(refusal::PROXY_STATUS.clone(), status.clone());

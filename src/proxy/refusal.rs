@@ -36,6 +36,7 @@ pub enum Reason {
     ConnectTimeout,
     UpstreamTimeout,
     RequestTimeout,
+    NotKept,
     Draining,
     Internal,
 }
@@ -44,7 +45,7 @@ pub enum Reason {
 struct Fixed(Reason, &'static str, u16, &'static str, u32);
 
 #[rustfmt::skip]
-const TABLE: [Fixed; 22] = [
+const TABLE: &[Fixed] = &[
     Fixed(Reason::NoRoute, "no_route", 404, "destination_not_found", 40_401),
     Fixed(Reason::BadRequest, "bad_request", 400, "http_request_error", 40_001),
     Fixed(Reason::TooLarge, "too_large", 413, "http_request_error", 41_301),
@@ -65,6 +66,7 @@ const TABLE: [Fixed; 22] = [
     Fixed(Reason::ConnectTimeout, "connect_timeout", 504, "connection_timeout", 50_401),
     Fixed(Reason::UpstreamTimeout, "upstream_timeout", 504, "http_response_timeout", 50_402),
     Fixed(Reason::RequestTimeout, "request_timeout", 408, "http_request_error", 40_801),
+    Fixed(Reason::NotKept, "not_cached", 504, "http_request_denied", 50_403),
     Fixed(Reason::Draining, "draining", 503, "destination_unavailable", 50_302),
     Fixed(Reason::Internal, "internal", 500, "proxy_internal_error", 50_001),
 ];

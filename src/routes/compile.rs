@@ -18,6 +18,7 @@ mod profiles;
 mod route;
 mod rules;
 mod store;
+mod stored;
 mod stubs;
 #[cfg(test)]
 mod tests;
@@ -142,6 +143,7 @@ fn draft(source: &Source, earlier: &Problems, env: Env<'_>) -> (Plan, Vec<Proble
         breakers,
         upstreams,
         routes,
+        cache_bytes: stored::bound(&notes),
         matcher: Arc::new(Matcher::build(rules)),
         warnings: Vec::new(),
     };

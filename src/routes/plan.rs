@@ -4,6 +4,7 @@
 //! here; a start or a reload installs the plan into a [`super::table::Table`]. Built by
 //! [`super::compile`] alone.
 
+use crate::cache::Settings;
 use crate::clock::Duration;
 use crate::credential;
 use crate::fleet;
@@ -57,6 +58,8 @@ pub struct Plan {
     pub upstreams: Vec<UpstreamPlan>,
     /// The routes, in file order: the order of the matcher's rules.
     pub routes: Vec<RoutePlan>,
+    /// Bytes of all kept answers.
+    pub cache_bytes: u64,
     /// Finds a route.
     pub matcher: Arc<Matcher>,
     /// What is allowed but risky, as `file:line:column: what (hint)`.
@@ -334,10 +337,14 @@ pub struct RoutePlan {
     pub concurrency: Option<Concurrency>,
     /// Who answers when its upstream cannot, in order.
     pub fallback: Vec<Rung>,
+    /// Which answers it keeps.
+    pub cache: Option<Arc<Settings>>,
 }
 
 /// What answers in an upstream's place.
 pub enum Rung {
+    /// The kept answer, however old.
+    Stale,
     /// A canned answer.
     Stub(Arc<Stub>),
     /// Another upstream.

@@ -23,6 +23,10 @@ use crate::upstream::pool::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+mod kept;
+
+pub use kept::RouteCache;
+
 /// The compiled table, joined with its state.
 pub struct Table {
     /// The plan it was made from.
@@ -37,6 +41,8 @@ pub struct Table {
     pub circuits: Vec<Arc<Circuit>>,
     /// The limits, under the plan's indexes.
     pub limits: Vec<Arc<LimitRule>>,
+    /// Whether any route keeps answers.
+    pub keeps: bool,
     /// Counts what matched no route.
     pub unrouted: RouteMetrics,
     /// The state behind it.
@@ -63,6 +69,8 @@ pub struct Route {
     pub scenario: Option<Arc<Scenario>>,
     /// Where the canned answers of its ladder stand.
     pub ladder: Arc<Scenario>,
+    /// The answers that it keeps.
+    pub cache: Option<RouteCache>,
     /// Its counters.
     pub metrics: RouteMetrics,
 }
@@ -166,6 +174,7 @@ impl Table {
                 .route(index, route, held(route.authorizes))
             })
             .collect();
+        let keeps = kept::configure(&plan, live);
         let unrouted = RouteMetrics::new(&live.metrics, NONE, NONE, false);
         unrouted.expect_refusals(&["no_route"]);
         let loaded_at = clock::wall();
@@ -176,6 +185,7 @@ impl Table {
             upstreams,
             circuits,
             limits,
+            keeps,
             unrouted,
             live: Arc::clone(live),
         })
@@ -219,6 +229,7 @@ impl Table {
         for circuit in &self.circuits {
             circuit.publish();
         }
+        kept::publish(self);
         for upstream in &self.upstreams {
             if let Some(plan) = self.upstream_plan(upstream) {
                 let label = [("upstream", plan.name.as_str())];
@@ -318,6 +329,7 @@ impl Installed<'_> {
             limits,
             scenario,
             ladder: self.live.scenario(&format!("{}/fallback", route.name)),
+            cache: kept::route(route, self.live),
             metrics,
         }
     }

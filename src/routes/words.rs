@@ -54,6 +54,11 @@ pub fn policies(plan: &Plan, route: &RoutePlan) -> Vec<Policy> {
     let Some(upstream) = route.upstream.and_then(|i| plan.upstreams.get(i)) else {
         return list;
     };
+    if let Some(cache) = &route.cache {
+        let ttl = cache.ttl.map(in_words);
+        let ttl = ttl.unwrap_or_else(|| "as each says".to_owned());
+        list.push(("cache", format!("answers to GET, {ttl}")));
+    }
     if !route.duplicate_window.is_zero() {
         list.push((
             "guard",
@@ -73,6 +78,7 @@ pub fn policies(plan: &Plan, route: &RoutePlan) -> Vec<Policy> {
     }
     list.push(("send", upstream.name.clone()));
     let rung = |rung: &Rung| match rung {
+        Rung::Stale => "the kept answer".to_owned(),
         Rung::Stub(_) => "a canned answer".to_owned(),
         Rung::Upstream { index, .. } => {
             let other = plan.upstreams.get(*index);

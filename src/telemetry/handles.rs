@@ -269,3 +269,66 @@ impl LimitMetrics {
         self.refused.load(Relaxed)
     }
 }
+
+/// What a route's cache did for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheResult {
+    /// A kept answer, fresh.
+    Hit,
+    /// Nothing of use was kept: the origin answered.
+    Miss,
+    /// A kept answer, past its time.
+    Stale,
+    /// A kept answer that the origin confirmed.
+    Revalidated,
+    /// The answer to another's request.
+    Coalesced,
+    /// Not a request that the cache has a part in.
+    Bypass,
+}
+
+impl CacheResult {
+    const ALL: [CacheResult; 6] = [
+        CacheResult::Hit,
+        CacheResult::Miss,
+        CacheResult::Stale,
+        CacheResult::Revalidated,
+        CacheResult::Coalesced,
+        CacheResult::Bypass,
+    ];
+
+    /// The value of the `result` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            CacheResult::Hit => "hit",
+            CacheResult::Miss => "miss",
+            CacheResult::Stale => "stale",
+            CacheResult::Revalidated => "revalidated",
+            CacheResult::Coalesced => "coalesced",
+            CacheResult::Bypass => "bypass",
+        }
+    }
+}
+
+/// The handles of one route's cache.
+pub struct CacheMetrics([Counter; 6]);
+
+impl CacheMetrics {
+    /// Handles for a route, at 0.
+    pub fn new(metrics: &Metrics, route: &str) -> Self {
+        CacheMetrics(CacheResult::ALL.map(|result| {
+            let labels = [("route", route), ("result", result.label())];
+            let counter = metrics.counter("trunkline_cache_results_total", &labels);
+            counter.increment(0);
+            counter
+        }))
+    }
+
+    /// One request.
+    pub fn count(&self, result: CacheResult) {
+        let index = CacheResult::ALL.iter().position(|r| *r == result);
+        if let Some(counter) = index.and_then(|index| self.0.get(index)) {
+            counter.increment(1);
+        }
+    }
+}

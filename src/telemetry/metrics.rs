@@ -120,6 +120,23 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         "Answers given in an upstream's place, by rung of the route's ladder.",
     ),
     (
+        "trunkline_cache_results_total",
+        C,
+        "Requests on routes that keep answers, by what the cache did for them.",
+    ),
+    ("trunkline_cache_bytes", G, "Bytes of kept answers now."),
+    ("trunkline_cache_entries", G, "Kept answers now."),
+    (
+        "trunkline_cache_evictions_total",
+        C,
+        "Kept answers that had to give way to others.",
+    ),
+    (
+        "trunkline_cache_invalidations_total",
+        C,
+        "Kept answers dropped because what they showed was changed through the proxy.",
+    ),
+    (
         "trunkline_duplicate_guard_total",
         C,
         "What the duplicate guard did with creating requests.",

@@ -267,7 +267,7 @@ routes:
     let ended = verb(yaml, &["check"]);
     assert_eq!(ended.code, Some(2));
     for line in [
-        "9:16: `stale`",
+        "9:16: this route keeps no answers",
         "9:35: up is asked before",
         "9:53: ",
         "9:76: led",

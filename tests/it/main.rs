@@ -18,6 +18,7 @@ mod access_log;
 mod admin;
 mod breaker;
 mod breaker_half_open;
+mod cache;
 mod cli;
 mod concurrency;
 mod correlation;

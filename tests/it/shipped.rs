@@ -190,10 +190,10 @@ fn the_four_metrics_stand_at_zero_for_both_vendors() {
 fn a_correlation_id_is_carried_or_minted() {
     let upstream = Upstream::answering("{}");
     let proxy = shipped(&upstream, &[ROOMY]);
-    let carried = proxy.send(&get("/vapi/assistant").header("X-Correlation-ID", "call-1"));
+    let carried = proxy.send(&get("/vapi/phone-number").header("X-Correlation-ID", "call-1"));
     assert_eq!(carried.header("x-correlation-id"), Some("call-1"));
     let minted = proxy
-        .get("/vapi/assistant")
+        .get("/vapi/phone-number")
         .header("x-correlation-id")
         .unwrap()
         .to_owned();

@@ -14,6 +14,7 @@ use crate::telemetry::access::Format;
 
 use super::account;
 use super::asked::Asked;
+use super::kept;
 
 /// A policy's name and what it would do.
 pub(super) type Step = (&'static str, String);
@@ -64,6 +65,9 @@ impl Steps<'_> {
             }
         }
         if let (Some(upstream), Some((name, breaker))) = (upstream, self.plan.breaker(self.route)) {
+            if self.plan.routes.iter().any(|route| route.cache.is_some()) {
+                steps.extend(kept::step(self, upstream));
+            }
             steps.push(("duplicate guard", self.guard(upstream)));
             steps.push(("breaker check", check(name, breaker)));
             steps.push(("concurrency", self.concurrency(upstream)));
@@ -78,7 +82,7 @@ impl Steps<'_> {
         }
     }
 
-    fn creates(&self, upstream: &UpstreamPlan) -> bool {
+    pub(super) fn creates(&self, upstream: &UpstreamPlan) -> bool {
         let path = self.sent_path(upstream);
         let by_profile = || upstream.profile.creates(&self.asked.method, &path);
         self.route.creates.unwrap_or_else(by_profile)
@@ -125,6 +129,7 @@ impl Steps<'_> {
 
     fn fallback(&self, upstream: &UpstreamPlan) -> String {
         let name = |rung: &Rung| match rung {
+            Rung::Stale => "the kept answer, however old".to_owned(),
             Rung::Stub(_) => "a canned answer".to_owned(),
             Rung::Upstream { index, .. } => {
                 let upstream = self.plan.upstreams.get(*index);
@@ -291,7 +296,7 @@ impl Steps<'_> {
     }
 
     /// The path that is sent.
-    fn sent_path(&self, upstream: &UpstreamPlan) -> String {
+    pub(super) fn sent_path(&self, upstream: &UpstreamPlan) -> String {
         let mut path = upstream.target.base().to_owned();
         match &self.route.rewrite {
             Some(rewrite) => rewrite.apply(&self.params, &self.asked.path, &mut path),

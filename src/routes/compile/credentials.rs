@@ -225,7 +225,7 @@ pub(super) fn callers(
     let first = first.and_then(|name| upstreams.iter().find(|upstream| upstream.name == name));
     let rungs = ladder.iter().filter_map(|rung| match rung {
         Rung::Upstream { index, .. } => upstreams.get(*index),
-        Rung::Stub(_) => None,
+        Rung::Stub(_) | Rung::Stale => None,
     });
     let all = rungs.clone().fold(own, |mut callers, upstream| {
         callers.holds |= upstream.authorizes.held().is_some();

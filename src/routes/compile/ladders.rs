@@ -28,11 +28,13 @@ pub(super) fn compile(
     for (index, written) in route.fallback.iter().enumerate() {
         let at = at.index(index);
         match written {
-            Fallback::Stale => notes.problem(
-                &at,
-                "`stale` answers are not in this version",
-                "remove it: there are no stored answers yet",
-            ),
+            Fallback::Stale => {
+                if route.cache.is_none() {
+                    let what = "this route keeps no answers that could be stale";
+                    notes.problem(&at, what, "give it `cache: { ttl: ... }`, or remove it");
+                }
+                rungs.push(Rung::Stale);
+            }
             Fallback::Stub(stub) => {
                 let stub = stubs::compile(notes, &at.key("stub"), stub);
                 rungs.extend(stub.map(|stub| Rung::Stub(Arc::new(stub))));

@@ -15,7 +15,7 @@ use crate::routes::plan::{Authorizes, CredentialPlan, Process, RoutePlan, Timeou
 use crate::routes::rule::Rule;
 
 use super::notes::Notes;
-use super::{Known, attempts, breakers, credentials, ladders, profiles, rules, stubs};
+use super::{Known, attempts, breakers, credentials, ladders, profiles, rules, stored, stubs};
 
 /// How long a create of unknown outcome is not repeated, unless the file says otherwise.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
@@ -111,6 +111,7 @@ impl Draft<'_> {
             creates: route.creates.map(|flag| flag.get()),
             duplicate_window: self.duplicate_window(notes),
             concurrency: self.concurrency(notes),
+            cache: stored::compile(notes, &self.at, route).map(Arc::new),
             fallback,
         }
     }

@@ -17,6 +17,7 @@ pub(super) fn look(plan: &Plan, notes: &mut Notes<'_>) {
     believed(notes);
     unencrypted(plan, notes);
     unused(plan, notes);
+    kept(plan, notes);
 }
 
 /// Routes that an earlier one leaves nothing to.
@@ -198,6 +199,24 @@ fn unused(plan: &Plan, notes: &mut Notes<'_>) {
     for (index, upstream) in plan.upstreams.iter().enumerate() {
         if !routes.iter().any(|route| route.upstream == Some(index)) {
             idle(At::root().key("upstreams"), &upstream.name, notes);
+        }
+    }
+}
+
+/// Caches that will stay empty.
+fn kept(plan: &Plan, notes: &mut Notes<'_>) {
+    for (index, route) in plan.routes.iter().enumerate() {
+        let Some(rule) = plan.matcher.rule(index).filter(|_| route.cache.is_some()) else {
+            continue;
+        };
+        let at = At::root().key("routes").index(index).key("cache");
+        let reads = rule.methods.is_empty() || rule.methods.contains(&http::Method::GET);
+        if !reads || route.creates == Some(true) {
+            let what = format!(
+                "the route {} will keep nothing: only GET is kept",
+                route.name
+            );
+            notes.warn(&at, what, "remove it, or put it on a route for GET");
         }
     }
 }

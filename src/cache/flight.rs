@@ -1,0 +1,287 @@
+//! One request to the origin for all who want the same: the first leads, the others read along.
+//!
+//! The answer passes through a buffer from which everyone reads at their own pace, the leader included;
+//! nobody's leaving ends it for the others. Up to a bound all of it is held, to be kept when it ends. An
+//! answer that outgrows the bound goes on for those who read already, no faster than the slowest of
+//! them, and is not kept. What is not to be shared is never put into the buffer: then each goes alone.
+
+use super::kept::{Head, Home, Kept};
+use bytes::Bytes;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tokio::sync::watch;
+
+/// Of an answer that has outgrown the bound, so much is read ahead of the slowest reader.
+const WINDOW: usize = 256 * 1024;
+
+/// What came of a request to the origin, for those who wait for it.
+#[derive(Debug, Clone)]
+pub enum Landing {
+    /// An answer that is being kept, to be read along.
+    Streams(Arc<Head>),
+    /// The kept answer still holds.
+    Confirmed(Arc<Kept>),
+    /// The kept answer, stale: the origin failed, for this reason.
+    Instead(Arc<Kept>, &'static str),
+    /// Nothing that may be shared: each asks for itself.
+    Alone,
+}
+
+/// A request to the origin that others may follow.
+pub(super) struct Flight {
+    /// Where its answer belongs.
+    pub(super) home: Home,
+    landed: watch::Sender<Option<Landing>>,
+    buffer: Mutex<Buffer>,
+    void: AtomicBool,
+    /// Of one that nobody follows: how many changes there were when it began.
+    alone_since: Option<u64>,
+    bounds: Bounds,
+}
+
+/// How much answers under way may hold.
+#[derive(Clone)]
+pub(super) struct Bounds {
+    /// One of them.
+    pub(super) one: usize,
+    /// All of them.
+    pub(super) all: usize,
+    /// What all of them hold now.
+    pub(super) held: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct Buffer {
+    chunks: VecDeque<Bytes>,
+    /// The number of the first chunk that is still here.
+    first: usize,
+    held: usize,
+    outgrown: bool,
+    end: Option<Result<(), Arc<str>>>,
+    readers: HashMap<u64, Place>,
+    next_reader: u64,
+    writer: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Place {
+    next: usize,
+    waker: Option<Waker>,
+}
+
+impl Flight {
+    pub(super) fn new(home: Home, bounds: Bounds, alone_since: Option<u64>) -> Arc<Flight> {
+        Arc::new(Flight {
+            home,
+            landed: watch::Sender::new(None),
+            buffer: Mutex::default(),
+            void: AtomicBool::new(false),
+            alone_since,
+            bounds,
+        })
+    }
+
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another who waits for it. `None`: its beginning is gone.
+    pub(super) fn follow(self: &Arc<Self>) -> Option<Follower> {
+        let mut buffer = self.buffer();
+        if buffer.outgrown {
+            return None;
+        }
+        let id = buffer.next_reader;
+        buffer.next_reader += 1;
+        buffer.readers.insert(id, Place::default());
+        drop(buffer);
+        Some(Follower {
+            landed: self.landed.subscribe(),
+            reader: Reader {
+                flight: Arc::clone(self),
+                id,
+            },
+        })
+    }
+
+    /// What it shows has changed: its answer is not kept.
+    pub(super) fn make_void(&self) {
+        self.void.store(true, Relaxed);
+    }
+
+    fn is_void(&self) -> bool {
+        self.void.load(Relaxed)
+    }
+
+    /// Whether its answer still shows what is there, after so many changes in all.
+    pub(super) fn holds(&self, changes: u64) -> bool {
+        !self.is_void() && self.alone_since.is_none_or(|then| then == changes)
+    }
+
+    pub(super) fn land(&self, landing: Landing) {
+        self.landed.send_if_modified(|landed| {
+            let first = landed.is_none();
+            if first {
+                *landed = Some(landing);
+            }
+            first
+        });
+    }
+
+    /// Hands a piece to all readers. `false`: the answer has outgrown its bounds with this one.
+    pub(super) fn push(&self, chunk: Bytes) -> bool {
+        let mut buffer = self.buffer();
+        let all = self.bounds.held.fetch_add(chunk.len(), Relaxed) + chunk.len();
+        buffer.held += chunk.len();
+        buffer.chunks.push_back(chunk);
+        let fits = buffer.held <= self.bounds.one && all <= self.bounds.all;
+        if !fits && !buffer.outgrown {
+            buffer.outgrown = true;
+            self.trim(&mut buffer);
+        }
+        wake_readers(&mut buffer);
+        !buffer.outgrown
+    }
+
+    /// Ready when another piece may come. Of an answer that is to be kept, all may.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut buffer = self.buffer();
+        if !buffer.outgrown || buffer.held < WINDOW || buffer.readers.is_empty() {
+            return Poll::Ready(());
+        }
+        buffer.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Nobody reads what cannot be kept either.
+    pub(super) fn is_deserted(&self) -> bool {
+        let buffer = self.buffer();
+        let kept = !buffer.outgrown && !self.is_void();
+        buffer.readers.is_empty() && !kept
+    }
+
+    /// The end has come; after a break, readers get an error where it happened.
+    pub(super) fn end(&self, end: Result<(), Arc<str>>) {
+        let mut buffer = self.buffer();
+        buffer.end.get_or_insert(end);
+        wake_readers(&mut buffer);
+    }
+
+    /// The whole body, if all of it is here.
+    pub(super) fn whole(&self) -> Option<Bytes> {
+        let buffer = self.buffer();
+        let whole = !buffer.outgrown && matches!(buffer.end, Some(Ok(())));
+        whole.then(|| {
+            // A copy of its own, as the pieces may hold on to larger buffers.
+            let mut body = Vec::with_capacity(buffer.held);
+            buffer.chunks.iter().for_each(|c| body.extend_from_slice(c));
+            Bytes::from(body)
+        })
+    }
+
+    /// Lets go of what every reader has had, once it is not to be kept.
+    fn trim(&self, buffer: &mut Buffer) {
+        if !buffer.outgrown {
+            return;
+        }
+        let least = buffer.readers.values().map(|place| place.next).min();
+        let end = buffer.first + buffer.chunks.len();
+        while buffer.first < least.unwrap_or(end) {
+            let Some(chunk) = buffer.chunks.pop_front() else {
+                break;
+            };
+            buffer.first += 1;
+            buffer.held -= chunk.len();
+            self.bounds.held.fetch_sub(chunk.len(), Relaxed);
+        }
+        if let Some(writer) = buffer.writer.take() {
+            writer.wake();
+        }
+    }
+}
+
+fn wake_readers(buffer: &mut Buffer) {
+    for place in buffer.readers.values_mut() {
+        if let Some(waker) = place.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let held = self.buffer().held;
+        self.bounds.held.fetch_sub(held, Relaxed);
+    }
+}
+
+/// Somebody who waits for a flight to land.
+pub struct Follower {
+    landed: watch::Receiver<Option<Landing>>,
+    reader: Reader,
+}
+
+impl Follower {
+    /// Waits until it is known what came, and where to read it.
+    pub async fn landing(mut self) -> (Landing, Reader) {
+        let landed = self.landed.wait_for(Option::is_some).await;
+        let landing = landed.ok().and_then(|landed| landed.clone());
+        (landing.unwrap_or(Landing::Alone), self.reader)
+    }
+
+    /// The reader alone.
+    pub fn into_reader(self) -> Reader {
+        self.reader
+    }
+}
+
+/// One who reads an answer as it comes.
+pub struct Reader {
+    flight: Arc<Flight>,
+    id: u64,
+}
+
+impl Reader {
+    /// The next piece; an error where the answer broke off.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Arc<str>>>> {
+        let mut guard = self.flight.buffer();
+        let buffer = &mut *guard;
+        let Some(place) = buffer.readers.get_mut(&self.id) else {
+            return Poll::Ready(None);
+        };
+        let at = place.next.checked_sub(buffer.first);
+        if let Some(chunk) = at.and_then(|at| buffer.chunks.get(at)).cloned() {
+            place.next += 1;
+            self.flight.trim(buffer);
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        match &buffer.end {
+            Some(Ok(())) => Poll::Ready(None),
+            Some(Err(why)) => Poll::Ready(Some(Err(Arc::clone(why)))),
+            None => {
+                place.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether all of it was read.
+    pub fn is_at_end(&self) -> bool {
+        let buffer = self.flight.buffer();
+        let next = buffer.readers.get(&self.id).map_or(0, |place| place.next);
+        matches!(buffer.end, Some(Ok(()))) && next >= buffer.first + buffer.chunks.len()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut buffer = self.flight.buffer();
+        buffer.readers.remove(&self.id);
+        self.flight.trim(&mut buffer);
+        if let Some(writer) = buffer.writer.take() {
+            writer.wake();
+        }
+    }
+}

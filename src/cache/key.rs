@@ -1,0 +1,446 @@
+//! What makes two requests ask for the same answer: a digest over all that goes upstream.
+//!
+//! Everything that the origin gets to see is part of it, so that no field that is not part of the key
+//! can shape an answer for others: the account, the address, and every further field, but for those
+//! that differ from call to call by their nature (traces, conditions, directives for caches). Nothing
+//! here prints or keeps a credential.
+
+use crate::guard::Account;
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::fmt;
+
+type Digest = [u8; SHA256_OUTPUT_LEN];
+
+/// The identity of a kept answer, but for what it varies by among the fields left out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Digest);
+
+/// The identity of what an answer shows: its address, whoever asks and with whatever query.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Resource(Digest);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resource(..)")
+    }
+}
+
+/// A place at an upstream, as it is sent there.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Host and port.
+    pub authority: &'a str,
+    /// The path, raw.
+    pub path: &'a str,
+}
+
+/// A request for a representation, as it goes out.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Its route.
+    pub route: &'a str,
+    /// Where it goes.
+    pub place: Place<'a>,
+    /// Its query, raw; an empty one differs from none.
+    pub query: Option<&'a str>,
+    /// On whose account.
+    pub account: &'a Account,
+    /// Which client's, where the credential is not its own.
+    pub client: Option<u64>,
+    /// Its fields.
+    pub fields: &'a HeaderMap,
+    /// Fields that the route leaves out.
+    pub ignore: &'a [HeaderName],
+    /// The field in whose place ours is sent.
+    pub replaced: Option<&'a HeaderName>,
+    /// The field that carries the correlation id.
+    pub correlation: &'a HeaderName,
+}
+
+impl Key {
+    /// The key of that request.
+    pub fn of(wanted: &Wanted<'_>) -> Key {
+        let mut parts = Parts::of("answer");
+        parts.add(wanted.route.as_bytes());
+        parts.place(&wanted.place);
+        parts.maybe(wanted.query.map(str::as_bytes));
+        parts.add(wanted.account.bytes());
+        parts.maybe(wanted.client.map(u64::to_be_bytes).as_ref().map(|c| &c[..]));
+        let counts = |name: &&HeaderName| {
+            !differs_by_nature(name.as_str())
+                && *name != wanted.correlation
+                && Some(*name) != wanted.replaced
+                && !wanted.ignore.contains(name)
+        };
+        let mut names: Vec<&HeaderName> = wanted.fields.keys().filter(counts).collect();
+        names.sort_unstable_by_key(|name| name.as_str());
+        for name in names {
+            parts.add(name.as_str().as_bytes());
+            for value in wanted.fields.get_all(name) {
+                parts.add(value.as_bytes());
+            }
+            parts.add(b"");
+        }
+        Key(parts.end())
+    }
+
+    /// All of it, for another store's name of it.
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+impl Resource {
+    /// The resource at that place. A slash at its end makes no difference.
+    pub fn at(place: &Place<'_>) -> Resource {
+        let mut parts = Parts::of("resource");
+        let path = place.path.trim_end_matches('/');
+        parts.place(&Place { path, ..*place });
+        Resource(parts.end())
+    }
+
+    /// What a change at that place may have changed: itself, and the collections that it is in. The
+    /// list of `/Messages/SM1.json` is `/Messages.json`.
+    pub fn changed_at(place: &Place<'_>) -> Vec<Resource> {
+        let path = place.path.trim_end_matches('/');
+        let mut changed = vec![Resource::at(place)];
+        let Some((parent, last)) = path.rsplit_once('/') else {
+            return changed;
+        };
+        changed.push(Resource::at(&Place {
+            path: parent,
+            ..*place
+        }));
+        if let Some((_, extension)) = last.rsplit_once('.') {
+            let path = format!("{parent}.{extension}");
+            changed.push(Resource::at(&Place {
+                path: &path,
+                ..*place
+            }));
+        }
+        changed
+    }
+
+    /// All of it, for another store's name of it.
+    pub fn hex(&self) -> String {
+        hex(&self.0)
+    }
+}
+
+/// Whether a field says nothing about what is wanted: it ties the request to others, is about the
+/// connection or about caches, or is counted elsewhere.
+fn differs_by_nature(name: &str) -> bool {
+    const TRACES: [&str; 12] = [
+        "traceparent",
+        "tracestate",
+        "baggage",
+        "b3",
+        "x-request-id",
+        "request-id",
+        "x-correlation-id",
+        "x-amzn-trace-id",
+        "x-cloud-trace-context",
+        "sentry-trace",
+        "uber-trace-id",
+        "elastic-apm-traceparent",
+    ];
+    const PLUMBING: [&str; 11] = [
+        "host",
+        "via",
+        "date",
+        "content-length",
+        "cache-control",
+        "pragma",
+        "if-none-match",
+        "if-modified-since",
+        "priority",
+        "x-forwarded-for",
+        "idempotency-key",
+    ];
+    TRACES.contains(&name)
+        || PLUMBING.contains(&name)
+        || name.starts_with("x-b3-")
+        || name.starts_with("x-datadog-")
+}
+
+/// What a request holds in the fields that an answer varies by (RFC 9111 4.1), lines joined.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Selecting(Vec<(HeaderName, Option<Vec<u8>>)>);
+
+impl fmt::Debug for Selecting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Selecting({} fields)", self.0.len())
+    }
+}
+
+impl Selecting {
+    /// What `request` holds in the fields that `answer` names.
+    pub fn of(answer: &HeaderMap, request: &HeaderMap) -> Selecting {
+        let names = super::directives::members(answer, &http::header::VARY);
+        let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
+        let mut fields: Vec<_> = names.map(|name| (held(request, &name), name)).collect();
+        fields.sort_unstable_by(|a, b| a.1.as_str().cmp(b.1.as_str()));
+        fields.dedup_by(|a, b| a.1 == b.1);
+        Selecting(
+            fields
+                .into_iter()
+                .map(|(value, name)| (name, value))
+                .collect(),
+        )
+    }
+
+    /// Whether another request would be given the same.
+    pub fn fits(&self, request: &HeaderMap) -> bool {
+        let same = |(name, value): &(HeaderName, Option<Vec<u8>>)| held(request, name) == *value;
+        self.0.iter().all(same)
+    }
+
+    /// The bytes that it takes.
+    pub fn weight(&self) -> usize {
+        let one =
+            |(_, value): &(HeaderName, Option<Vec<u8>>)| 64 + value.as_ref().map_or(0, Vec::len);
+        self.0.iter().map(one).sum()
+    }
+
+    /// The fields and what they held.
+    pub fn parts(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
+        self.0.iter().map(|(name, value)| (name, value.as_deref()))
+    }
+
+    /// From the fields and what they held.
+    pub fn from_parts(parts: Vec<(HeaderName, Option<Vec<u8>>)>) -> Selecting {
+        Selecting(parts)
+    }
+}
+
+fn held(request: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+    let mut lines = request.get_all(name).iter().map(HeaderValue::as_bytes);
+    let mut joined = lines.next()?.trim_ascii().to_vec();
+    for line in lines {
+        joined.extend_from_slice(b", ");
+        joined.extend_from_slice(line.trim_ascii());
+    }
+    Some(joined)
+}
+
+/// A digest in the making, of parts that cannot run into each other.
+struct Parts(Context);
+
+impl Parts {
+    fn of(kind: &str) -> Parts {
+        let mut parts = Parts(Context::new(&SHA256));
+        parts.add(b"trunkline cache 1");
+        parts.add(kind.as_bytes());
+        parts
+    }
+
+    fn add(&mut self, part: &[u8]) {
+        self.0.update(&(part.len() as u64).to_be_bytes());
+        self.0.update(part);
+    }
+
+    fn maybe(&mut self, part: Option<&[u8]>) {
+        self.add(if part.is_some() { b"some" } else { b"none" });
+        self.add(part.unwrap_or_default());
+    }
+
+    fn place(&mut self, place: &Place<'_>) {
+        self.add(if place.tls { b"https" } else { b"http" });
+        self.add(place.authority.to_ascii_lowercase().as_bytes());
+        self.add(place.path.as_bytes());
+    }
+
+    fn end(self) -> Digest {
+        let mut out = [0; SHA256_OUTPUT_LEN];
+        for (place, byte) in out.iter_mut().zip(self.0.finish().as_ref()) {
+            *place = *byte;
+        }
+        out
+    }
+}
+
+fn hex(digest: &Digest) -> String {
+    use fmt::Write as _;
+    digest
+        .iter()
+        .fold(String::with_capacity(64), |mut out, byte| {
+            write!(out, "{byte:02x}").ok();
+            out
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                value.parse().unwrap(),
+            );
+        }
+        map
+    }
+
+    #[derive(Clone)]
+    struct Raw {
+        route: String,
+        tls: bool,
+        authority: String,
+        path: String,
+        query: Option<String>,
+        account: Option<Account>,
+        client: Option<u64>,
+        fields: HeaderMap,
+        ignore: Vec<HeaderName>,
+    }
+
+    fn raw(lines: &[(&str, &str)]) -> Raw {
+        Raw {
+            route: "r".to_owned(),
+            tls: true,
+            authority: "api.example.com".to_owned(),
+            path: "/a".to_owned(),
+            query: None,
+            account: None,
+            client: None,
+            fields: fields(lines),
+            ignore: Vec::new(),
+        }
+    }
+
+    impl Raw {
+        fn with(mut self, change: impl FnOnce(&mut Raw)) -> Key {
+            change(&mut self);
+            self.key()
+        }
+
+        fn key(&self) -> Key {
+            Key::of(&Wanted {
+                route: &self.route,
+                place: Place {
+                    tls: self.tls,
+                    authority: &self.authority,
+                    path: &self.path,
+                },
+                query: self.query.as_deref(),
+                account: self
+                    .account
+                    .as_ref()
+                    .unwrap_or(&Account::sent(&self.fields)),
+                client: self.client,
+                fields: &self.fields,
+                ignore: &self.ignore,
+                replaced: None,
+                correlation: &HeaderName::from_static("x-own-id"),
+            })
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_request_makes_another_key() {
+        let plain = raw(&[]).key();
+        let keys = [
+            plain,
+            raw(&[]).with(|r| r.route = "s".to_owned()),
+            raw(&[]).with(|r| r.tls = false),
+            raw(&[]).with(|r| r.authority = "b.example.com".to_owned()),
+            raw(&[]).with(|r| r.path = "/A".to_owned()),
+            raw(&[]).with(|r| r.query = Some(String::new())),
+            raw(&[]).with(|r| r.query = Some("a=1".to_owned())),
+            raw(&[]).with(|r| r.account = Some(Account::injected("x"))),
+            raw(&[]).with(|r| r.client = Some(1)),
+            raw(&[("authorization", "Bearer a")]).key(),
+            raw(&[("authorization", "Bearer b")]).key(),
+            raw(&[("x-api-key", "a")]).key(),
+            raw(&[("x-api-key", "b")]).key(),
+            raw(&[("x-forwarded-host", "evil")]).key(),
+            raw(&[("accept", "a")]).key(),
+            raw(&[("cookie", "a=1")]).key(),
+            raw(&[("x-a", "b"), ("x-a", "c")]).key(),
+            raw(&[("x-a", "b"), ("x-b", "c")]).key(),
+        ];
+        for (place, key) in keys.iter().enumerate() {
+            assert!(!keys[..place].contains(key), "{place}");
+        }
+        let caseless = raw(&[]).with(|r| r.authority = "API.example.com".to_owned());
+        assert_eq!(plain, caseless);
+    }
+
+    #[test]
+    fn what_differs_from_call_to_call_makes_no_other_key() {
+        let plain = raw(&[]).key();
+        for name in [
+            "traceparent",
+            "X-Request-ID",
+            "x-own-id",
+            "If-None-Match",
+            "Cache-Control",
+        ] {
+            assert_eq!(raw(&[(name, "1")]).key(), plain, "{name}");
+        }
+        let agent = raw(&[("user-agent", "a")]);
+        assert_eq!(
+            agent.with(|r| r.ignore = vec![http::header::USER_AGENT]),
+            plain
+        );
+    }
+
+    #[test]
+    fn a_change_reaches_the_collections_that_a_thing_is_in() {
+        let place = |path| Place {
+            tls: true,
+            authority: "a",
+            path,
+        };
+        let changed = Resource::changed_at(&place("/2010/Messages/SM1.json"));
+        for path in [
+            "/2010/Messages/SM1.json",
+            "/2010/Messages",
+            "/2010/Messages.json",
+            "/2010/Messages/",
+        ] {
+            assert!(changed.contains(&Resource::at(&place(path))), "{path}");
+        }
+        assert!(!changed.contains(&Resource::at(&place("/2010"))));
+        let assistant = Resource::changed_at(&place("/assistant/1"));
+        assert!(assistant.contains(&Resource::at(&place("/assistant"))));
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_that_move_from_one_part_to_the_next_make_another_key(
+            path in "/[a-c]{0,3}", query in "[a-c=]{0,3}", name in "x-[a-c]{1,2}", value in "[a-c]{0,3}",
+            other in ("/[a-c]{0,3}", "[a-c=]{0,3}", "x-[a-c]{1,2}", "[a-c]{0,3}"),
+        ) {
+            let make = |p: &str, q: &str, n: &str, v: &str| raw(&[(n, v)]).with(|r| {
+                r.path = p.to_owned();
+                r.query = Some(q.to_owned());
+            });
+            let same = (&path, &query, &name, &value) == (&other.0, &other.1, &other.2, &other.3);
+            let keys = make(&path, &query, &name, &value) == make(&other.0, &other.1, &other.2, &other.3);
+            prop_assert_eq!(same, keys);
+        }
+
+        #[test]
+        fn the_order_of_fields_makes_no_difference(mut names in prop::collection::hash_set("x-[a-e]{1,3}", 1..5)) {
+            let forward: Vec<_> = names.drain().collect();
+            let lines: Vec<_> = forward.iter().map(|n| (n.as_str(), "1")).collect();
+            let back: Vec<_> = lines.iter().rev().copied().collect();
+            prop_assert_eq!(raw(&lines).key(), raw(&back).key());
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Answers that are given again: what may be kept and used (pure), and where it is kept.
+//!
+//! A request enters with its key and leaves with a kept answer, a flight to follow, or the lease of a
+//! flight that it leads: one request to the origin for all who want the same. Nothing crosses accounts,
+//! and nothing that a client sends can shape an answer for others ([`key`]). Knows no request and no
+//! upstream beyond their heads; the proxy calls it, `live` owns it.
+
+mod directives;
+mod flight;
+mod kept;
+mod key;
+mod store;
+mod verdict;
+
+pub use directives::Directives;
+pub use flight::{Follower, Landing, Reader};
+pub use kept::{Asked, Head, Home, Kept, age, not_modified};
+pub use key::{Key, Place, Resource, Selecting, Wanted};
+pub use store::Holding;
+pub use verdict::{Answer, Freshness, NotKept, Settings, Use, keep};
+
+use crate::clock::{self, Instant};
+use bytes::Bytes;
+use flight::Flight;
+use http::HeaderMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use store::Store;
+
+/// All answers of a process take at most so many bytes, unless the file says otherwise.
+pub const MOST: u64 = 64 << 20;
+/// One body takes at most so many, unless the file says otherwise.
+pub const LARGEST: u64 = 1 << 20;
+
+/// What is kept, shared by every worker; a clone is the same.
+#[derive(Clone)]
+pub struct Cache {
+    store: Arc<Mutex<Store>>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        let store = Store::new(as_len(MOST));
+        Cache {
+            store: Arc::new(Mutex::new(store)),
+        }
+    }
+}
+
+/// Why a request goes to the origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forward {
+    /// Nothing is kept for it.
+    Miss,
+    /// Nothing for what it says in the fields that the answers vary by.
+    VaryMiss,
+    /// What is kept is stale, or has to be asked about each time.
+    Stale,
+    /// The request wants it so.
+    Request,
+}
+
+/// How a request goes on.
+pub enum Entered {
+    /// With this answer. The lease is of a flight that brings another meanwhile.
+    Kept(Arc<Kept>, Option<Lease>),
+    /// With the answer of a flight under way.
+    Follow(Follower),
+    /// To the origin, for all who follow; what is kept may be confirmed, or stand in.
+    Lead(Lease, Option<Arc<Kept>>, Forward),
+}
+
+impl Cache {
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The routes that keep answers from now on, under their settings, and the bound of all together.
+    /// What other routes kept goes.
+    pub fn configure(&self, most: u64, routes: &[(&str, &Settings)]) {
+        let shelf = |(name, s): &(&str, &Settings)| {
+            (Arc::from(*name), as_len(s.max_bytes), as_len(s.max_entry))
+        };
+        let shelves: Vec<(Arc<str>, usize, usize)> = routes.iter().map(shelf).collect();
+        self.lock().configure(as_len(most), &shelves);
+    }
+
+    /// What is kept under a key for a request with these fields.
+    pub fn look(&self, key: &Key, fields: &HeaderMap) -> Option<Arc<Kept>> {
+        self.lock().get(key, fields).0
+    }
+
+    /// How a request goes on: asked once, so that of all who want the same, one leads.
+    pub fn enter(
+        &self,
+        key: &Key,
+        fields: &HeaderMap,
+        said: &Directives,
+        home: impl FnOnce() -> Home,
+    ) -> Entered {
+        let now = clock::now();
+        let mut store = self.lock();
+        let (entry, others) = store.get(key, fields);
+        let may = entry
+            .as_ref()
+            .map(|e| e.head.freshness.for_request(said, now));
+        match (entry, may) {
+            (Some(entry), Some(Use::Fresh)) => Entered::Kept(entry, None),
+            (Some(entry), Some(Use::WhileRevalidating)) => {
+                let idle = store.flight(key).is_none();
+                let lease = idle.then(|| self.lease(&mut store, home(), now));
+                Entered::Kept(entry, lease)
+            }
+            (entry, _) => {
+                if let Some(follower) = store.flight(key).and_then(Flight::follow) {
+                    return Entered::Follow(follower);
+                }
+                let fresh = entry.as_ref().map(|e| e.head.freshness.left(now));
+                let forward = match fresh {
+                    None if others => Forward::VaryMiss,
+                    None => Forward::Miss,
+                    Some(left) if left.is_zero() => Forward::Stale,
+                    Some(_) => Forward::Request,
+                };
+                Entered::Lead(self.lease(&mut store, home(), now), entry, forward)
+            }
+        }
+    }
+
+    fn lease(&self, store: &mut Store, home: Home, now: Instant) -> Lease {
+        Lease {
+            cache: self.clone(),
+            flight: store.take_off(home, now),
+            head: None,
+        }
+    }
+
+    /// Something at the origin has changed: what showed it goes. How many answers that were.
+    pub fn changed(&self, resources: &[Resource]) -> usize {
+        self.lock().drop_resources(resources)
+    }
+
+    /// Something at the origin may have changed: what showed it is stale from now on.
+    pub fn maybe_changed(&self, resources: &[Resource], now: Instant) {
+        self.lock().doubt_resources(resources, now);
+    }
+
+    /// Drops what a route holds below a path; how many answers that were.
+    pub fn purge(&self, route: &str, prefix: &str) -> usize {
+        self.lock().purge(route, prefix)
+    }
+
+    /// What a route holds.
+    pub fn holding(&self, route: &str) -> Holding {
+        self.lock().holding(route)
+    }
+}
+
+fn as_len(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// The leading of a flight. Dropped before it has landed, it sends the others on alone; before the end
+/// of its answer, it breaks it off for all who read.
+pub struct Lease {
+    cache: Cache,
+    flight: Arc<Flight>,
+    head: Option<Arc<Head>>,
+}
+
+impl Lease {
+    /// Where its answer belongs.
+    pub fn home(&self) -> &Home {
+        &self.flight.home
+    }
+
+    /// An answer has come that is kept and shared: the reader is the leader's own.
+    pub fn streams(&mut self, head: Head) -> Option<(Arc<Head>, Reader)> {
+        let head = Arc::new(head);
+        let reader = self.flight.follow()?.into_reader();
+        self.head = Some(Arc::clone(&head));
+        self.flight.land(Landing::Streams(Arc::clone(&head)));
+        Some((head, reader))
+    }
+
+    /// A piece of that answer. `false`: it is too large to be kept.
+    pub fn push(&self, piece: Bytes) -> bool {
+        let fits = self.flight.push(piece);
+        if !fits {
+            self.cache.lock().forget(&self.flight);
+        }
+        fits
+    }
+
+    /// Ready when another piece may come.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.flight.poll_room(cx)
+    }
+
+    /// Nobody reads, and nothing of it will be kept.
+    pub fn is_deserted(&self) -> bool {
+        self.flight.is_deserted()
+    }
+
+    /// The answer has ended as it should: it is kept, if all of it is here and still holds.
+    pub fn complete(self) {
+        self.flight.end(Ok(()));
+        let Some((head, body)) = self.head.clone().zip(self.flight.whole()) else {
+            return;
+        };
+        let entry = Arc::new(Kept { head, body });
+        let mut store = self.cache.lock();
+        if store.holds(&self.flight) {
+            store.put(entry);
+        }
+        store.forget(&self.flight);
+    }
+
+    /// The answer broke off: nothing is kept, and all who read learn of it.
+    pub fn break_off(self, why: &str) {
+        self.flight.end(Err(Arc::from(why)));
+    }
+
+    /// The kept answer still holds, for all who follow too; it is kept in its confirmed form.
+    pub fn confirm(self, entry: Kept) -> Arc<Kept> {
+        let entry = Arc::new(entry);
+        let mut store = self.cache.lock();
+        if store.holds(&self.flight) {
+            store.put(Arc::clone(&entry));
+        }
+        store.forget(&self.flight);
+        drop(store);
+        self.flight.land(Landing::Confirmed(Arc::clone(&entry)));
+        entry
+    }
+
+    /// The origin failed: all who follow have the kept answer in its place.
+    pub fn stand_in(self, entry: &Arc<Kept>, why: &'static str) {
+        self.cache.lock().forget(&self.flight);
+        self.flight.land(Landing::Instead(Arc::clone(entry), why));
+    }
+
+    /// What was kept may not be any longer.
+    pub fn let_go(self) {
+        let mut store = self.cache.lock();
+        store.remove(&self.flight.home.key);
+        store.forget(&self.flight);
+    }
+
+    /// What came is not to be shared or kept, and replaces what was kept: for a while, nobody waits for
+    /// its like.
+    pub fn let_pass(self) {
+        let mut store = self.cache.lock();
+        store.remove(&self.flight.home.key);
+        store.let_pass(self.flight.home.key, clock::now());
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.cache.lock().forget(&self.flight);
+        self.flight.land(Landing::Alone);
+        self.flight
+            .end(Err(Arc::from("the answer was not read to its end")));
+    }
+}

@@ -1,0 +1,268 @@
+//! The cache step of a request: an answer that is kept, one under way, or the way to the upstream.
+//!
+//! Decides which requests the cache has a part in and hands everything else on unchanged. Of all who
+//! want the same at once, one leads (`lead`) and the others wait here for what comes; what may not be
+//! shared sends each on alone. Called by `serve`, on routes that keep answers, after the stub and
+//! before the guard and the breaker.
+
+mod given;
+mod lead;
+mod stream;
+
+pub use given::{Given, How, respond};
+pub use lead::{Fetch, fetch};
+
+use crate::cache::{
+    Asked, Cache, Entered, Follower, Forward, Home, Kept, Key, Landing, Lease, Resource, Use,
+    Wanted,
+};
+use crate::clock;
+use crate::proxy::changed::place;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::forward::{self, Prepared, Ready, Way};
+use crate::proxy::refusal::{Reason, Refusal};
+use crate::proxy::{Answer, Phase, Stop};
+use crate::routes::table::RouteCache;
+use crate::telemetry::handles::CacheResult;
+use crate::telemetry::metrics::Source;
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use std::sync::Arc;
+
+/// An answer from the cache, or the upstream's.
+///
+/// # Errors
+/// What the client is told instead.
+pub(super) async fn answer(
+    exchange: &mut Exchange,
+    way: &Way<'_>,
+    cache: &RouteCache,
+    mut ready: Ready,
+    body: &mut Option<Incoming>,
+) -> Result<Answer, Stop> {
+    let prepared = &ready.prepared;
+    let asked = Asked::of(&prepared.head.headers);
+    if !concerns(prepared, &asked, body.as_ref()) {
+        let word = match prepared.head.method {
+            Method::GET | Method::HEAD => "trunkline; fwd=bypass",
+            _ => "trunkline; fwd=method",
+        };
+        return on_its_own(exchange, word, CacheResult::Bypass, (way, ready, body)).await;
+    }
+    let key = key(exchange, cache, prepared);
+    let table = Arc::clone(&exchange.table);
+    let kept = table.live.cache();
+    let fields = &prepared.head.headers;
+    if prepared.head.method == Method::HEAD || asked.said.only_if_cached {
+        return look(exchange, (kept, &key, &asked), (way, ready, body)).await;
+    }
+    let home = || home(exchange, cache, prepared, key);
+    match kept.enter(&key, fields, &asked.said, home) {
+        Entered::Kept(entry, lease) => {
+            let serving = exchange.worker.stopping.phase() == Phase::Serving;
+            let how = match entry.head.freshness.for_request(&asked.said, clock::now()) {
+                Use::WhileRevalidating => How::WhileRevalidating,
+                _ => How::Hit,
+            };
+            if let Some(lease) = lease.filter(|_| serving) {
+                lead::behind(exchange, lease, ready.prepared, &entry);
+            }
+            Ok(Answer::Given(Given::kept(exchange, &entry, &asked, how)))
+        }
+        Entered::Follow(follower) => {
+            if let Some(given) = follow(exchange, way, follower, (prepared, &asked)).await? {
+                return Ok(Answer::Given(given));
+            }
+            if let Some(rescue) = &mut ready.rescue {
+                rescue.kept = kept.look(&key, &ready.prepared.head.headers);
+            }
+            let word = "trunkline; fwd=uri-miss";
+            on_its_own(exchange, word, CacheResult::Miss, (way, ready, body)).await
+        }
+        Entered::Lead(lease, entry, forward) => Ok(lead(ready, asked, (lease, entry, forward))),
+    }
+}
+
+/// Goes to the upstream for all who follow.
+fn lead(
+    ready: Ready,
+    asked: Asked,
+    (lease, entry, forward): (Lease, Option<Arc<Kept>>, Forward),
+) -> Answer {
+    let mut rescue = ready.rescue;
+    if let Some(rescue) = &mut rescue {
+        rescue.body = Some(Bytes::new());
+        rescue.kept.clone_from(&entry);
+    }
+    Answer::Fetch(Box::new(Fetch {
+        lease,
+        entry,
+        forward,
+        asked,
+        prepared: ready.prepared,
+        rescue,
+    }))
+}
+
+/// A request that goes on, with what it needs.
+type Going<'a, 'w> = (&'a Way<'w>, Ready, &'a mut Option<Incoming>);
+
+/// Goes to the upstream as if nothing were kept.
+async fn on_its_own(
+    exchange: &mut Exchange,
+    word: &'static str,
+    result: CacheResult,
+    (way, ready, body): Going<'_, '_>,
+) -> Result<Answer, Stop> {
+    exchange.cache_status = Some(HeaderValue::from_static(word));
+    note(exchange, result);
+    forward::dispatch(exchange, way, ready, body.take()).await
+}
+
+/// Answers from what is kept, and starts no flight: `HEAD`, and who wants nothing else.
+async fn look(
+    exchange: &mut Exchange,
+    (kept, key, asked): (&Cache, &Key, &Asked),
+    (way, mut ready, body): Going<'_, '_>,
+) -> Result<Answer, Stop> {
+    let entry = kept.look(key, &ready.prepared.head.headers);
+    let now = clock::now();
+    if let Some(entry) = &entry {
+        let how = match entry.head.freshness.for_request(&asked.said, now) {
+            Use::Fresh => Some(How::Hit),
+            Use::WhileRevalidating => Some(How::WhileRevalidating),
+            Use::AskFirst => None,
+        };
+        if let Some(how) = how {
+            return Ok(Answer::Given(Given::kept(exchange, entry, asked, how)));
+        }
+    }
+    if asked.said.only_if_cached {
+        note(exchange, CacheResult::Miss);
+        let detail = "nothing fresh is kept for this request, and its Cache-Control has \
+            only-if-cached: send it without to have the upstream asked";
+        return Err(Refusal::new(Reason::NotKept, detail).into());
+    }
+    if let Some(rescue) = &mut ready.rescue {
+        rescue.kept = entry;
+    }
+    let word = "trunkline; fwd=uri-miss";
+    on_its_own(exchange, word, CacheResult::Miss, (way, ready, body)).await
+}
+
+/// Waits for the answer to another's request. `None`: it is not one for this request.
+async fn follow(
+    exchange: &mut Exchange,
+    way: &Way<'_>,
+    follower: Follower,
+    (prepared, asked): (&Prepared, &Asked),
+) -> Result<Option<Given>, Refusal> {
+    let deadline = exchange.arrived + exchange.allowance(way.timeouts.total).0;
+    let landing = tokio::time::timeout_at(deadline.into(), follower.landing());
+    let Ok((landing, reader)) = landing.await else {
+        exchange.source = Source::Upstream;
+        return Err(no_answer(exchange));
+    };
+    let fields = &prepared.head.headers;
+    Ok(match landing {
+        Landing::Streams(head) if head.selecting.fits(fields) => Some(Given::streamed(
+            exchange,
+            &head,
+            asked,
+            (reader, How::Coalesced),
+        )),
+        Landing::Confirmed(entry) if entry.head.selecting.fits(fields) => {
+            Some(Given::kept(exchange, &entry, asked, How::Coalesced))
+        }
+        Landing::Instead(entry, why)
+            if entry.head.selecting.fits(fields)
+                && entry.head.freshness.stands_in(&asked.said, clock::now()) =>
+        {
+            Some(Given::instead(exchange, &entry, asked, why))
+        }
+        _ => None,
+    })
+}
+
+/// Whether the cache has a part in a request: it reads, whole, on no condition but those of caches.
+fn concerns(prepared: &Prepared, asked: &Asked, body: Option<&Incoming>) -> bool {
+    let fields = &prepared.head.headers;
+    let reads = matches!(prepared.head.method, Method::GET | Method::HEAD) && !prepared.creates;
+    let has_body = body.is_some_and(|body| !body.is_end_stream());
+    let special = [
+        header::RANGE,
+        header::IF_RANGE,
+        header::IF_MATCH,
+        header::IF_UNMODIFIED_SINCE,
+        header::UPGRADE,
+    ];
+    reads
+        && !has_body
+        && !asked.said.no_store
+        && !special.iter().any(|name| fields.contains_key(name))
+}
+
+fn key(exchange: &Exchange, cache: &RouteCache, prepared: &Prepared) -> Key {
+    let fields = &prepared.head.headers;
+    let held = exchange.route().and_then(|route| route.credential.as_ref());
+    let client = exchange.identity.as_ref().map(|who| who.key.as_u64());
+    Key::of(&Wanted {
+        route: &cache.name,
+        place: place(prepared),
+        query: prepared.head.uri.query(),
+        account: &exchange.account(fields),
+        client: held.filter(|_| !cache.settings.shared).and(client),
+        fields,
+        replaced: held.map(|credential| &credential.header),
+        ignore: &cache.settings.ignore,
+        correlation: &exchange.table.plan.correlation.header,
+    })
+}
+
+fn home(exchange: &Exchange, cache: &RouteCache, prepared: &Prepared, key: Key) -> Home {
+    Home {
+        route: Arc::clone(&cache.name),
+        key,
+        resource: Resource::at(&place(prepared)),
+        asked: exchange.path().into(),
+        sent: prepared.head.uri.path().into(),
+    }
+}
+
+/// The upstream did not answer in the time that this request has.
+fn no_answer(exchange: &Exchange) -> Refusal {
+    let name = exchange.upstream_name().unwrap_or_default();
+    let set_by = match exchange.deadline {
+        Some(_) => "the request's own deadline or timeouts in proxy.yaml set this",
+        None => "timeouts in proxy.yaml set how long to wait",
+    };
+    let detail =
+        format!("upstream {name}: no answer to this or an equal request in time; {set_by}");
+    let mut refusal = Refusal::new(Reason::UpstreamTimeout, detail);
+    refusal.contacted = true;
+    refusal
+}
+
+/// Takes over what was learnt on a request's errand.
+fn take_over(exchange: &mut Exchange, behind: &mut Exchange) {
+    exchange.learn(behind);
+    if let Some(result) = exchange.cache_result {
+        count(exchange, result);
+    }
+}
+
+fn count(exchange: &Exchange, result: CacheResult) {
+    let cache = exchange.route().and_then(|route| route.cache.as_ref());
+    if let Some(cache) = cache.filter(|_| !exchange.unattended) {
+        cache.metrics.count(result);
+    }
+}
+
+/// Counts and notes what the cache did.
+fn note(exchange: &mut Exchange, result: CacheResult) {
+    count(exchange, result);
+    exchange.cache_result = Some(result);
+    exchange.notes.push(("cache", result.label().to_owned()));
+}

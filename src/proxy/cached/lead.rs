@@ -1,0 +1,396 @@
+//! One request to the upstream for all who want the same, in a task of its own: a client that leaves
+//! does not end it for the others, nor for the cache.
+//!
+//! What may be kept goes through the flight's buffer, to the leader as to everyone; what may not goes to
+//! the leader alone, as if there were no cache, and the others on their own way. When the upstream
+//! fails, the kept answer stands in if it may. The attempt is under way until the body has ended, so
+//! that a drain waits for it.
+
+use crate::cache::{Answer as Seen, Asked, Forward, Head, Kept, Lease, NotKept, Selecting, keep};
+use crate::clock::{self, Instant};
+use crate::policy::outcome::Outcome;
+use crate::profile::Reading;
+use crate::proxy::body::ResponseBody;
+use crate::proxy::cached::stream::Stream;
+use crate::proxy::cached::{Given, How, respond};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::fallback::{self, Rescue};
+use crate::proxy::forward::{self, Answered, Prepared, Way};
+use crate::proxy::outgoing::Load;
+use crate::proxy::refusal::{Reason, Refusal};
+use crate::proxy::{Answer, HangUp, Stop, forwarded, headers, local, refused};
+use crate::telemetry::handles::CacheResult;
+use crate::telemetry::metrics::Source;
+use crate::upstream::body::UpstreamBody;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use std::future::Future;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A request that leads.
+pub struct Fetch {
+    /// Its flight.
+    pub lease: Lease,
+    /// What is kept.
+    pub entry: Option<Arc<Kept>>,
+    /// Why that is not enough.
+    pub forward: Forward,
+    /// What its client asks of a kept answer.
+    pub asked: Asked,
+    /// The request.
+    pub prepared: Prepared,
+    /// The request as it came, where the route has a ladder.
+    pub rescue: Option<Box<Rescue>>,
+}
+
+/// What came for the leader.
+enum Came {
+    /// An answer of the cache's.
+    Given(Given),
+    /// The upstream's answer, which is not kept.
+    Own(Box<(Answered, Reading)>),
+    /// None.
+    Refused(Refusal),
+}
+
+type Told = (Box<Exchange>, Came);
+
+/// Leads, and answers the leader. A client that leaves ends this, and not the request; nor does one
+/// that would not wait any longer.
+///
+/// # Errors
+/// [`HangUp`]: the request ended without a word, which is a defect.
+pub async fn fetch(
+    mut exchange: Box<Exchange>,
+    fetch: Fetch,
+) -> Result<Response<ResponseBody>, HangUp> {
+    let (tell, told) = oneshot::channel();
+    let flying = Flying {
+        lease: fetch.lease,
+        entry: fetch.entry,
+        why: why(fetch.forward),
+        asked: fetch.asked,
+    };
+    let (kept, asked) = (flying.entry.clone(), flying.asked.clone());
+    let mut behind = exchange.behind();
+    behind.span = exchange.span.take();
+    tokio::spawn(lead(behind, flying, fetch.prepared, Some(tell)));
+    let came = match in_time(&exchange, told).await {
+        Some(Ok((mut behind, came))) => {
+            super::take_over(&mut exchange, &mut behind);
+            came
+        }
+        Some(Err(_)) => return Err(HangUp),
+        None => late(&mut exchange, kept, &asked),
+    };
+    let went = match came {
+        Came::Given(given) => return Ok(respond(exchange, given, false)),
+        Came::Own(own) => Ok(*own),
+        Came::Refused(refusal) => Err(refusal),
+    };
+    climb(exchange, fetch.rescue, went).await
+}
+
+/// What came, unless the caller itself would not wait so long.
+async fn in_time<T>(exchange: &Exchange, told: impl Future<Output = T>) -> Option<T> {
+    match exchange.deadline {
+        None => Some(told.await),
+        Some(own) => {
+            let due = exchange.arrived + own;
+            tokio::time::timeout_at(due.into(), told).await.ok()
+        }
+    }
+}
+
+/// What a caller gets that would not wait any longer.
+fn late(exchange: &mut Exchange, kept: Option<Arc<Kept>>, asked: &Asked) -> Came {
+    let may = |kept: &Arc<Kept>| kept.head.freshness.stands_in(&asked.said, clock::now());
+    let why = Reason::UpstreamTimeout;
+    exchange.source = Source::Upstream;
+    match kept.filter(may) {
+        Some(kept) => Came::Given(Given::instead(exchange, &kept, asked, why.label())),
+        None => Came::Refused(super::no_answer(exchange)),
+    }
+}
+
+/// The upstream's word, or that of a rung of the route's ladder.
+async fn climb(
+    mut exchange: Box<Exchange>,
+    rescue: Option<Box<Rescue>>,
+    went: Result<(Answered, Reading), Refusal>,
+) -> Result<Response<ResponseBody>, HangUp> {
+    let answer = match rescue {
+        Some(rescue) => fallback::or_climb(&mut exchange, &rescue, false, went).await,
+        None => match went {
+            Ok((answered, _)) => Ok(Answer::Upstream(answered)),
+            Err(refusal) => Err(refusal.into()),
+        },
+    };
+    Ok(match answer {
+        Ok(Answer::Given(given)) => respond(exchange, given, false),
+        Ok(Answer::Upstream(answered)) => forwarded(exchange, answered, None),
+        Ok(Answer::Canned(canned)) => {
+            local(exchange, (canned.status, canned.fields), canned.body, false)
+        }
+        Err(Stop::Refused(refusal)) => refused(exchange, &refusal, false),
+        Ok(Answer::Create(..) | Answer::Fetch(_)) | Err(Stop::HangUp) => return Err(HangUp),
+    })
+}
+
+/// Fetches another answer while the kept one is given.
+pub(super) fn behind(exchange: &Exchange, lease: Lease, prepared: Prepared, entry: &Arc<Kept>) {
+    let flying = Flying {
+        lease,
+        entry: Some(Arc::clone(entry)),
+        why: "stale",
+        asked: Asked::default(),
+    };
+    let mut behind = exchange.behind();
+    behind.arrived = clock::now();
+    tokio::spawn(lead(behind, flying, prepared, None));
+}
+
+fn why(forward: Forward) -> &'static str {
+    match forward {
+        Forward::Miss => "uri-miss",
+        Forward::VaryMiss => "vary-miss",
+        Forward::Stale => "stale",
+        Forward::Request => "request",
+    }
+}
+
+/// A flight, as its leader sees it.
+struct Flying {
+    lease: Lease,
+    entry: Option<Arc<Kept>>,
+    why: &'static str,
+    asked: Asked,
+}
+
+impl Flying {
+    /// The kept answer, if it may stand in for one that does not come.
+    fn stands_in(&self) -> Option<Arc<Kept>> {
+        let (said, now) = (&self.asked.said, clock::now());
+        let entry = self.entry.as_ref()?;
+        let may = entry.head.freshness.stands_in(said, now);
+        may.then(|| Arc::clone(entry))
+    }
+}
+
+async fn lead(
+    mut exchange: Box<Exchange>,
+    flying: Flying,
+    prepared: Prepared,
+    tell: Option<oneshot::Sender<Told>>,
+) {
+    let table = Arc::clone(&exchange.table);
+    let index = exchange.route;
+    let Some(way) = Way::find(&table, index) else {
+        return;
+    };
+    let (came, stream) = fly(&mut exchange, &way, flying, prepared).await;
+    let id = exchange.id().to_owned();
+    if let Some(tell) = tell {
+        // A leader that has left has its exchange ended here.
+        tell.send((exchange, came)).ok();
+    }
+    if let Some(stream) = stream {
+        stream.pump(&id).await;
+    }
+}
+
+/// Asks the upstream: about the kept answer if there is one, and again without if it names another.
+async fn fly(
+    exchange: &mut Exchange,
+    way: &Way<'_>,
+    flying: Flying,
+    mut prepared: Prepared,
+) -> (Came, Option<Stream>) {
+    let plain = |fields: &mut HeaderMap| {
+        fields.remove(header::IF_NONE_MATCH);
+        fields.remove(header::IF_MODIFIED_SINCE);
+    };
+    plain(&mut prepared.head.headers);
+    let mut again = None;
+    if let Some(entry) = flying.entry.as_ref().filter(|e| e.head.has_validator()) {
+        again = Some(Prepared {
+            head: prepared.head.clone(),
+            endpoint: Arc::clone(&prepared.endpoint),
+            creates: false,
+        });
+        entry.head.ask_about(&mut prepared.head.headers);
+    }
+    let request = prepared.head.headers.clone();
+    let mut asked_at = clock::now();
+    let mut went = forward::travel(exchange, way, prepared, Load::Stream(None)).await;
+    if let (Ok((answered, _)), Some(entry), Some(again)) = (&went, &flying.entry, again)
+        && answered.0.status() == StatusCode::NOT_MODIFIED
+        && !entry.head.is_meant_by(answered.0.headers())
+    {
+        asked_at = clock::now();
+        went = forward::travel(exchange, way, again, Load::Stream(None)).await;
+    }
+    let landing = Landed {
+        exchange,
+        way,
+        request: &request,
+        asked_at,
+    };
+    match went {
+        Err(refusal) => landing.failed(flying, refusal),
+        Ok(answered) => landing.answered(flying, answered),
+    }
+}
+
+/// A request that has come back.
+struct Landed<'a, 'w> {
+    exchange: &'a mut Exchange,
+    way: &'a Way<'w>,
+    request: &'a HeaderMap,
+    asked_at: Instant,
+}
+
+impl Landed<'_, '_> {
+    /// The kept answer in place of the one that did not come.
+    fn instead(&mut self, flying: Flying, entry: &Arc<Kept>, why: &'static str) -> Came {
+        flying.lease.stand_in(entry, why);
+        self.exchange.reason = Some(why);
+        Came::Given(Given::instead(self.exchange, entry, &flying.asked, why))
+    }
+
+    fn failed(mut self, flying: Flying, refusal: Refusal) -> (Came, Option<Stream>) {
+        if fallback::follows(self.exchange, &refusal, false)
+            && let Some(entry) = flying.stands_in()
+        {
+            self.exchange.proxy_status = refusal.proxy_status(None);
+            return (self.instead(flying, &entry, refusal.reason.label()), None);
+        }
+        drop(flying);
+        self.missed("uri-miss");
+        (Came::Refused(refusal), None)
+    }
+
+    fn answered(mut self, flying: Flying, went: (Answered, Reading)) -> (Came, Option<Stream>) {
+        let status = went.0.0.status();
+        if matches!(status.as_u16(), 500 | 502 | 503 | 504)
+            && let Some(entry) = flying.stands_in()
+        {
+            return (self.instead(flying, &entry, "upstream_error"), None);
+        }
+        if status == StatusCode::NOT_MODIFIED
+            && let Some(entry) = flying.entry.clone()
+        {
+            return self.confirmed(flying, &entry, &went.0.0);
+        }
+        let settings = match self.way.route.cache.as_ref() {
+            Some(cache) => Arc::clone(&cache.settings),
+            None => return (Came::Own(Box::new(went)), None),
+        };
+        let answer = &went.0.0;
+        let seen = seen(self.asked_at, answer);
+        let length = answer.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|l| l.to_str().ok()?.parse::<u64>().ok());
+        let verdict = match length {
+            Some(length) if length > settings.max_entry => Err(NotKept::TooLarge),
+            _ => keep(&settings, &seen),
+        };
+        match verdict {
+            Ok(freshness) => self.streams(flying, went.0, freshness),
+            Err(_) => {
+                if status.as_u16() < 500 && !matches!(status.as_u16(), 408 | 429) {
+                    flying.lease.let_pass();
+                }
+                self.missed(flying.why);
+                (Came::Own(Box::new(went)), None)
+            }
+        }
+    }
+
+    /// The upstream's word goes to the leader alone.
+    fn missed(&mut self, why: &str) {
+        let status = format!("trunkline; fwd={why}");
+        self.exchange.cache_status = HeaderValue::from_str(&status).ok();
+        super::note(self.exchange, CacheResult::Miss);
+    }
+
+    fn confirmed(
+        self,
+        flying: Flying,
+        entry: &Arc<Kept>,
+        answer: &Response<UpstreamBody>,
+    ) -> (Came, Option<Stream>) {
+        let Some(cache) = self.way.route.cache.as_ref() else {
+            return (Came::Refused(lost()), None);
+        };
+        let fields = self.ours(answer);
+        let seen = seen(self.asked_at, answer);
+        let (entry, verdict) = entry.confirmed(&cache.settings, &seen, &fields);
+        let entry = match verdict {
+            Ok(()) => flying.lease.confirm(entry),
+            // It holds for this request, and may not be kept any longer.
+            Err(_) => {
+                flying.lease.let_go();
+                Arc::new(entry)
+            }
+        };
+        let given = Given::kept(self.exchange, &entry, &flying.asked, How::Confirmed);
+        (Came::Given(given), None)
+    }
+
+    fn streams(
+        self,
+        mut flying: Flying,
+        answered: Answered,
+        freshness: crate::cache::Freshness,
+    ) -> (Came, Option<Stream>) {
+        let (answer, attempt) = answered;
+        let fields = self.ours(&answer);
+        let head = Head {
+            home: flying.lease.home().clone(),
+            status: answer.status(),
+            selecting: Selecting::of(&fields, self.request),
+            fields,
+            freshness,
+        };
+        let Some((head, reader)) = flying.lease.streams(head) else {
+            return (Came::Refused(lost()), None);
+        };
+        let how = How::Fetched(flying.why);
+        let given = Given::streamed(self.exchange, &head, &flying.asked, (reader, how));
+        let probe = attempt.is_probe() && attempt.expected() == Outcome::Success;
+        let slow_after = self.way.upstream_plan.breaker.slow_after;
+        let stream = Stream {
+            lease: flying.lease,
+            body: answer.into_body(),
+            decided_after: probe.then(|| attempt.started() + slow_after),
+            attempt,
+        };
+        (Came::Given(given), Some(stream))
+    }
+
+    /// The answer's fields as they are given and kept: without those of its connection.
+    fn ours(&self, answer: &Response<UpstreamBody>) -> HeaderMap {
+        let correlation = &self.exchange.table.plan.correlation.header;
+        let mut fields = answer.headers().clone();
+        headers::strip(&mut fields, correlation);
+        fields.remove(correlation);
+        headers::add_via(&mut fields, answer.version());
+        fields
+    }
+}
+
+fn lost() -> Refusal {
+    let detail = "the route has lost its cache under the request";
+    Refusal::new(Reason::Internal, detail)
+}
+
+fn seen(asked: Instant, answer: &Response<UpstreamBody>) -> Seen<'_> {
+    Seen {
+        status: answer.status(),
+        version: answer.version(),
+        fields: answer.headers(),
+        asked,
+        came: clock::now(),
+        wall: clock::wall(),
+    }
+}

@@ -1,0 +1,266 @@
+//! One upstream request for any number of equal ones: the others read along as it comes, nobody's leaving ends it, and
+//! what may not be shared is handed to nobody else.
+
+use super::*;
+use std::time::Duration;
+
+/// Connects so many clients that ask for the same, and waits until the proxy has taken in every request.
+fn crowd(proxy: &Proxy, count: usize, asked: &Request) -> Vec<Client> {
+    let clients = (0..count).map(|_| {
+        let mut client = proxy.connect();
+        client.start(asked);
+        client
+    });
+    clients.collect()
+}
+
+fn rows(proxy: &Proxy) -> f64 {
+    ["miss", "coalesced", "hit"]
+        .iter()
+        .map(|r| results(proxy, r))
+        .sum()
+}
+
+#[test]
+fn a_thousand_misses_make_one_request() {
+    let gate = Gate::default();
+    let up = Upstream::script([reply(200).body("shared").behind(&gate)]);
+    let proxy = keeping(&up, "ttl: 5m");
+    let mut clients = crowd(&proxy, 1_000, &get("/a"));
+    up.wait_for(1);
+    until("every request to be in", || {
+        proxy.metrics().value("trunkline_connections", &[]) >= Some(1_000.0)
+    });
+    gate.open();
+    for client in &mut clients {
+        let answer = client.read("GET").whole();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "shared"));
+    }
+    assert_eq!(up.count(), 1);
+    assert_eq!((results(&proxy, "miss"), rows(&proxy)), (1.0, 1_000.0));
+}
+
+#[test]
+fn those_who_wait_read_along_as_the_answer_comes_and_newcomers_too() {
+    let gate = Gate::default();
+    let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n";
+    let up = Upstream::script([raw(begun).then_behind(&gate, "4\r\nlast\r\n0\r\n\r\n")]);
+    let proxy = keeping(&up, "ttl: 5m");
+    let mut clients = crowd(&proxy, 3, &get("/a"));
+    for client in &mut clients {
+        client.wait_for_bytes("first");
+    }
+    let mut late = proxy.connect();
+    late.start(&get("/a"));
+    late.wait_for_bytes("first");
+    clients.push(late);
+    gate.open();
+    for client in &mut clients {
+        assert_eq!(client.read("GET").whole().text(), "firstlast");
+    }
+    assert_eq!(proxy.get("/a").whole().text(), "firstlast");
+    assert_eq!((up.count(), results(&proxy, "hit")), (1, 1.0));
+}
+
+#[test]
+fn the_leaders_leaving_ends_it_for_nobody() {
+    for begun in [false, true] {
+        let (head, body) = (Gate::default(), Gate::default());
+        let start = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst";
+        let up = Upstream::script([raw(start).behind(&head).then_behind(&body, "last")]);
+        let proxy = keeping(&up, "ttl: 5m");
+        let mut leader = proxy.connect();
+        leader.start(&get("/a"));
+        up.wait_for(1);
+        let mut follower = proxy.connect();
+        follower.start(&get("/a"));
+        if begun {
+            head.open();
+            leader.wait_for_bytes("first");
+            follower.wait_for_bytes("first");
+        }
+        drop(leader);
+        if !begun {
+            until("the leader's end to be known", || {
+                proxy.metrics().value("trunkline_connections", &[]) == Some(1.0)
+            });
+        }
+        head.open();
+        body.open();
+        assert_eq!(follower.read("GET").whole().text(), "firstlast");
+        assert_eq!(proxy.get("/a").whole().text(), "firstlast");
+        assert_eq!(up.count(), 1, "{begun}");
+    }
+}
+
+#[test]
+fn an_answer_that_nobody_waits_for_is_kept_all_the_same() {
+    let gate = Gate::default();
+    let up = Upstream::script([reply(200).body("kept").behind(&gate)]);
+    let proxy = keeping(&up, "ttl: 5m");
+    let mut leader = proxy.connect();
+    leader.start(&get("/a"));
+    up.wait_for(1);
+    drop(leader);
+    gate.open();
+    let labels = [("route", "kept")];
+    until("the answer to be kept", || {
+        proxy.metrics().value("trunkline_cache_entries", &labels) == Some(1.0)
+    });
+    assert_eq!(proxy.get("/a").whole().text(), "kept");
+    assert_eq!(up.count(), 1);
+}
+
+#[test]
+fn what_may_not_be_shared_goes_to_the_one_who_asked_alone() {
+    for (name, value) in [
+        ("Cache-Control", "no-store"),
+        ("Cache-Control", "private"),
+        ("Set-Cookie", "session=1"),
+        ("Vary", "*"),
+    ] {
+        let gate = Gate::default();
+        let first = gate.clone();
+        let up = Upstream::choosing(move |number, _| {
+            let step = reply(200).header(name, value).body(number.to_string());
+            if number == 0 {
+                step.behind(&first)
+            } else {
+                step
+            }
+        });
+        let proxy = keeping(&up, "ttl: 5m");
+        let mut clients = crowd(&proxy, 20, &get("/a"));
+        up.wait_for(1);
+        gate.open();
+        let mut texts: Vec<String> = clients
+            .iter_mut()
+            .map(|client| client.read("GET").whole().text())
+            .collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(
+            texts.len(),
+            20,
+            "{name}: {value}: each has an answer of its own"
+        );
+        assert_eq!(up.count(), 20);
+    }
+}
+
+#[test]
+fn a_break_is_a_break_for_all_who_read_and_nothing_is_kept() {
+    let gate = Gate::default();
+    let start = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nfirst";
+    let up = Upstream::script([
+        raw(start).then_behind(&gate, "x").closing(),
+        reply(200).body("whole"),
+    ]);
+    let proxy = keeping(&up, "ttl: 5m");
+    let mut clients = crowd(&proxy, 5, &get("/a"));
+    for client in &mut clients {
+        client.wait_for_bytes("first");
+    }
+    gate.open();
+    for client in &mut clients {
+        let answer = client.try_read("GET");
+        assert!(answer.is_none_or(|answer| !answer.complete()));
+    }
+    assert_eq!(proxy.get("/a").whole().text(), "whole");
+    assert_eq!(up.count(), 2);
+}
+
+#[test]
+fn a_failure_of_the_leaders_is_not_shared() {
+    let gate = Gate::default();
+    let first = gate.clone();
+    let up = Upstream::choosing(move |number, _| match number {
+        0 => reply(500).body("failed").behind(&first),
+        _ => reply(200).body("well"),
+    });
+    let proxy = keeping(&up, "ttl: 5m");
+    let mut clients = crowd(&proxy, 5, &get("/a"));
+    up.wait_for(1);
+    gate.open();
+    let statuses: Vec<u16> = clients.iter_mut().map(|c| c.read("GET").status).collect();
+    let failed = statuses.iter().filter(|status| **status == 500).count();
+    assert_eq!(failed, 1, "{statuses:?}");
+}
+
+#[test]
+fn an_answer_too_large_to_be_kept_reaches_everyone_whole() {
+    let body = "0123456789abcdef".repeat(40_000);
+    for chunked in [true, false] {
+        let gate = Gate::default();
+        let step = reply(200).body(&body).behind(&gate);
+        let up = Upstream::script([if chunked { step.chunked() } else { step }]);
+        let proxy = keeping(&up, "ttl: 5m, max_entry: 64KiB");
+        let mut clients = crowd(&proxy, 4, &get("/a"));
+        up.wait_for(1);
+        gate.open();
+        for client in &mut clients {
+            assert!(client.read("GET").whole().text() == body, "{chunked}");
+        }
+        let before = up.count();
+        assert!(proxy.get("/a").whole().text() == body);
+        assert_eq!(up.count(), before + 1, "nothing was kept");
+        let labels = [("route", "kept")];
+        let held = proxy.metrics().value("trunkline_cache_bytes", &labels);
+        assert_eq!(held, Some(0.0));
+    }
+}
+
+#[test]
+fn one_who_reads_slowly_gets_all_of_a_large_answer() {
+    let body = "0123456789abcdef".repeat(500_000);
+    let up = Upstream::script([reply(200).body(&body).chunked()]);
+    let proxy = keeping(&up, "ttl: 5m, max_entry: 64KiB");
+    let mut slow = proxy.connect();
+    slow.start(&get("/a"));
+    slow.wait_for_bytes("HTTP/1.1 200");
+    let quick = proxy.get("/a").whole();
+    assert!(quick.text() == body);
+    assert!(slow.read("GET").whole().text() == body);
+}
+
+#[test]
+fn a_drain_waits_for_what_is_under_way_and_starts_nothing_behind() {
+    let gate = Gate::default();
+    let up = Upstream::script([
+        reply(200)
+            .body("first")
+            .header("Cache-Control", "max-age=0"),
+        reply(200).body("second").behind(&gate),
+    ]);
+    let cache = "cache: { stale_while_revalidate: 1h }\ndrain: { quiet: 10ms }";
+    let mut proxy = with(&up, "", cache);
+    proxy.get("/a").whole();
+    assert_eq!(proxy.get("/a").whole().text(), "first");
+    up.wait_for(2);
+    proxy.signal("TERM");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(100));
+            gate.open();
+        });
+        assert!(proxy.wait_for_exit().success());
+    });
+    assert_eq!(up.count(), 2);
+}
+
+#[test]
+fn one_callers_haste_does_not_end_it_for_the_others() {
+    let gate = Gate::default();
+    let up = Upstream::script([reply(200).body("shared").behind(&gate)]);
+    let keys = "timeouts: { from_header: X-Timeout-Ms, total: 60s }";
+    let proxy = with(&up, keys, "cache: { ttl: 5m }");
+    let mut hasty = proxy.connect();
+    hasty.start(&get("/a").header("X-Timeout-Ms", "300"));
+    up.wait_for(1);
+    let mut patient = proxy.connect();
+    patient.start(&get("/a"));
+    assert_eq!(hasty.read("GET").whole().status, 504);
+    gate.open();
+    assert_eq!(patient.read("GET").whole().text(), "shared");
+    assert_eq!(up.count(), 1);
+}
