@@ -35,5 +35,7 @@ fn degraded(table: &Table) -> Vec<String> {
         };
         Some(format!("limit {} {how}", rule.limit.name()))
     };
-    table.limits.iter().filter_map(limit).collect()
+    let alone = "breakers learn of outages and orders on this replica alone".to_owned();
+    let limits = table.limits.iter().filter_map(limit);
+    limits.chain([alone]).collect()
 }

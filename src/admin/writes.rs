@@ -124,6 +124,9 @@ pub async fn force(
                 true => what,
                 false => format!("{what}: {reason}"),
             };
+            if let Some(fleet) = table.live.fleet() {
+                fleet.tell_ordered(&name, forced, lasts, &reason);
+            }
             circuit.force(forced, lasts, reason);
             table.live.events.announce("override", &name, said, facts);
             json(StatusCode::OK, &status::breaker(circuit))

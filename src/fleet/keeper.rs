@@ -57,6 +57,7 @@ impl Keeper {
             let hold = tokio::select! {
                 () = until.cancelled() => break,
                 () = self.store.loss() => self.was_lost(),
+                () = self.pulse.circuits.hurry.notified() => Duration::ZERO,
                 () = tokio::time::sleep(pause) => Duration::ZERO,
             };
             tokio::select! {
@@ -79,6 +80,7 @@ impl Keeper {
         match self.pulse.beat(&self.store, &link).await {
             Ok(()) => {
                 self.took(link);
+                self.pulse.circuits.speak(&self.store).await;
                 BEAT
             }
             // One late beat may be this thread's own fault.

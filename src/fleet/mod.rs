@@ -1,6 +1,7 @@
 //! One memory for many replicas, in a Redis or Valkey that they share.
 //!
-//! Limits count together and callers are meant alike. Nothing depends on it: while the store is away
+//! Limits count together, callers are meant alike, and what one has learned of an upstream, or was
+//! ordered by an operator, the others hear. Nothing depends on it: while the store is away
 //! each replica decides by itself, and a request waits for it no longer than one time-out, once.
 //! Without `redis` in the configuration there is no fleet, and nothing here runs. `live` owns it.
 //!
@@ -10,6 +11,7 @@
 //! that his time-out holds even if that thread does not get to run.
 
 mod beat;
+mod circuits;
 mod keeper;
 mod limits;
 mod link;
@@ -17,13 +19,17 @@ mod script;
 mod settings;
 mod store;
 
+pub use circuits::{Ear, News, Tidings};
 pub use limits::Spender;
 pub use settings::Settings;
 pub use store::{Lost, Standing, Store};
 
+use crate::clock::Duration;
+use crate::policy::breaker::Forced;
 use crate::policy::identity::FleetSeed;
 use crate::telemetry::metrics::Metrics;
 use beat::Pulse;
+use circuits::Circuits;
 use keeper::Keeper;
 use link::Dialer;
 use script::Script;
@@ -51,10 +57,11 @@ impl Fleet {
     ///
     /// # Errors
     /// The settings make no sense to the client, or there is no thread to be had.
-    pub fn start(settings: &Settings, metrics: &Metrics) -> io::Result<Fleet> {
+    pub fn start(settings: &Settings, metrics: &Metrics, ear: Ear) -> io::Result<Fleet> {
         let dialer = Dialer::new(settings).map_err(io::Error::other)?;
         let store = Store::new(&settings.prefix, settings.timeout, metrics);
-        let pulse = Arc::new(Pulse::new());
+        let instance = format!("{:016x}", fastrand::u64(..));
+        let pulse = Arc::new(Pulse::new(Circuits::new(&instance, ear)));
         let keeper = Keeper::new(dialer, store.clone(), Arc::clone(&pulse));
         let until = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -86,6 +93,21 @@ impl Fleet {
         &self.address
     }
 
+    /// Tells the others that a circuit has opened here, for so long.
+    pub fn tell_opened(&self, circuit: &str, lasts: Duration) {
+        self.pulse.circuits.opened(circuit, lasts);
+    }
+
+    /// Tells the others what an operator ordered here, for so long.
+    pub fn tell_ordered(&self, circuit: &str, forced: Forced, lasts: Duration, reason: &str) {
+        self.pulse.circuits.ordered(circuit, forced, lasts, reason);
+    }
+
+    /// A circuit of that name exists from now on, and hears what was told of it.
+    pub fn introduce(&self, circuit: &str) {
+        self.pulse.circuits.forget(circuit);
+    }
+
     /// What callers are hashed with, once the fleet has agreed on it.
     pub fn seed(&self) -> Option<FleetSeed> {
         self.pulse.seed()
@@ -95,7 +117,9 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         self.until.cancel();
-        if let Some(thread) = self.thread.take() {
+        let here = std::thread::current().id();
+        // The last news may hold what owns this.
+        if let Some(thread) = self.thread.take().filter(|t| t.thread().id() != here) {
             thread.join().ok();
         }
     }

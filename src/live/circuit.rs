@@ -8,7 +8,7 @@ use super::bulkhead::Bulkhead;
 use super::{Live, lock};
 use crate::clock::{self, Duration, Instant, SystemTime};
 use crate::policy::breaker::{
-    Breaker, BreakerSettings, Forced, Permit, Rejected, State, Transition, Verdict,
+    Breaker, BreakerSettings, Forced, Permit, Reason, Rejected, State, Transition, Verdict,
 };
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::pool::Pool;
@@ -41,6 +41,7 @@ pub struct Circuit {
     bulkheads: Mutex<Vec<Weak<Bulkhead>>>,
     state: Gauge,
     totals: [Counter; 3],
+    hints: Counter,
 }
 
 impl Circuit {
@@ -51,6 +52,12 @@ impl Circuit {
         metrics: &Metrics,
     ) -> Self {
         let service = [("service", name)];
+        let in_fleet = live.upgrade().is_some_and(|live| live.fleet().is_some());
+        let hints = match in_fleet {
+            true => metrics.counter("trunkline_breaker_hints_total", &service),
+            false => Counter::noop(),
+        };
+        hints.increment(0);
         let circuit = Circuit {
             name: name.to_owned(),
             breaker: Arc::new(Breaker::new(settings, fastrand::u64(..), clock::now())),
@@ -58,6 +65,7 @@ impl Circuit {
             evidence: Mutex::default(),
             pools: Mutex::default(),
             bulkheads: Mutex::default(),
+            hints,
             state: metrics.gauge("circuit_breaker_state", &service),
             totals: [
                 metrics.counter("circuit_breaker_failures_total", &service),
@@ -139,6 +147,17 @@ impl Circuit {
         }
     }
 
+    /// Another replica's circuit of that name has opened: for so long one failure here is enough.
+    pub fn hint(&self, lasts: Duration) {
+        tracing::info!(
+            service = self.name,
+            seconds = lasts.as_secs(),
+            "circuit breaker: open at another replica"
+        );
+        self.hints.increment(1);
+        self.breaker.hint(lasts, clock::now());
+    }
+
     /// Brings the metrics up to date: states change by the clock, so they are read when asked for.
     pub fn publish(&self) {
         let state = match self.breaker.state(clock::now()) {
@@ -183,12 +202,26 @@ impl Circuit {
             "circuit breaker"
         );
         if let Some(live) = self.live.upgrade() {
+            self.tell(&live, transition);
             let what = format!("{from} to {to}: {}", transition.reason);
             let facts = serde_json::json!({
                 "from": from, "to": to, "reason": transition.reason.to_string(),
                 "last_error": last_error, "correlation_ids": ids,
             });
             live.events.announce("breaker", &self.name, what, facts);
+        }
+    }
+}
+
+impl Circuit {
+    /// Tells other replicas that it has opened on the evidence seen here.
+    fn tell(&self, live: &Live, transition: &Transition) {
+        let ordered = matches!(transition.reason, Reason::Operator { .. });
+        if let (Some(fleet), State::Open, false) = (live.fleet(), transition.to, ordered) {
+            let now = clock::now();
+            let until = self.breaker.snapshot(now).until;
+            let lasts = until.map(|until| until.saturating_duration_since(now));
+            fleet.tell_opened(&self.name, lasts.unwrap_or_default());
         }
     }
 }

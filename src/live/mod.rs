@@ -11,7 +11,7 @@ pub mod refused;
 
 use crate::cache::Cache;
 use crate::clock;
-use crate::fleet::{self, Fleet};
+use crate::fleet::{self, Fleet, News, Tidings};
 use crate::guard::{Answers, Bounds, Guard, StateFileError};
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
@@ -90,6 +90,9 @@ impl Live {
             &self.metrics,
         ));
         circuits.insert(name.to_owned(), Arc::clone(&circuit));
+        if let Some(fleet) = self.fleet() {
+            fleet.introduce(name);
+        }
         circuit
     }
 
@@ -164,10 +167,33 @@ impl Live {
     ///
     /// # Errors
     /// As for [`Fleet::start`]; a store that cannot be reached is none.
-    pub fn share(&self, settings: &fleet::Settings) -> std::io::Result<()> {
-        let fleet = Fleet::start(settings, &self.metrics)?;
+    pub fn share(self: &Arc<Self>, settings: &fleet::Settings) -> std::io::Result<()> {
+        let live = Arc::downgrade(self);
+        let ear: fleet::Ear = Box::new(move |news| {
+            if let Some(live) = live.upgrade() {
+                live.hear(news);
+            }
+        });
+        let fleet = Fleet::start(settings, &self.metrics, ear)?;
         self.fleet.get_or_init(|| fleet);
         Ok(())
+    }
+
+    /// Passes another replica's news on to the circuit that they are about.
+    fn hear(&self, news: News) {
+        let circuit = lock(&self.circuits).get(&news.circuit).cloned();
+        let Some(circuit) = circuit else {
+            return;
+        };
+        match news.tidings {
+            Tidings::Opened => circuit.hint(news.left),
+            Tidings::Ordered(forced, reason) => {
+                let facts = serde_json::json!({"reason": reason, "seconds": news.left.as_secs()});
+                let what = format!("operator, at another replica: {forced:?}");
+                circuit.force(forced, news.left, reason);
+                self.events.announce("override", &news.circuit, what, facts);
+            }
+        }
     }
 
     /// This replica's part of what all share, where they do.

@@ -153,10 +153,10 @@ impl Breaker {
         self.decide(now, Circuit::announce_one)
     }
 
-    /// Takes another replica's word that the upstream fails: for one recovery time from `now`, a single
-    /// failure seen here opens the circuit. Nothing happens without one.
-    pub fn hint(&self, now: Instant) {
-        self.decide(now, |circuit| circuit.hint(now));
+    /// Takes another replica's word that the upstream fails: for the time `lasting`, a single failure seen
+    /// here opens the circuit. Nothing happens without one.
+    pub fn hint(&self, lasting: Duration, now: Instant) {
+        self.decide(now, |circuit| circuit.hint(lasting, now));
     }
 
     /// The epoch, if nothing but a failure could change anything in it.
@@ -608,7 +608,7 @@ mod tests {
         };
         let mut rig = Rig::new(off);
         rig.calls(&[Failure; 9], 0);
-        rig.breaker.hint(rig.at(0));
+        rig.breaker.hint(SECOND * 30, rig.at(0));
         assert_eq!(rig.force(Forced::Open, 60, 0), []);
         rig.calls(&[Failure], 0);
         assert_eq!(rig.state(0), State::Closed);
@@ -732,7 +732,7 @@ mod tests {
     fn after_a_hint_one_failure_is_enough_for_a_while() {
         for (failure_at, state) in [(29, State::Open), (30, State::Closed)] {
             let mut rig = Rig::new(settings());
-            rig.breaker.hint(rig.at(0));
+            rig.breaker.hint(SECOND * 30, rig.at(0));
             rig.calls(&[Success, Neutral], 1);
             assert_eq!(rig.state(1), State::Closed);
             rig.calls(&[Failure], failure_at);

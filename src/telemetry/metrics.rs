@@ -53,6 +53,11 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         "Times the circuit closed again.",
     ),
     (
+        "trunkline_breaker_hints_total",
+        C,
+        "Openings of a circuit that other replicas told of.",
+    ),
+    (
         "trunkline_requests_total",
         C,
         "Requests answered, by who answered: upstream, cache, stub or proxy.",

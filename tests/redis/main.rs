@@ -16,6 +16,7 @@
     reason = "tests fail by panicking, ask the real clock, and share a vocabulary of which they use a part"
 )]
 
+mod breakers;
 mod limits;
 mod loss;
 mod places;

@@ -558,7 +558,8 @@ impl Pair {
                 self.oracle.force(forced, lasting, now);
             }
             Op::Hint => {
-                self.breaker.hint(now);
+                let lasting = self.oracle.settings.recovery_timeout;
+                self.breaker.hint(lasting, now);
                 self.oracle.hint(now);
             }
             Op::Tick => self.announced.extend(self.breaker.tick(now)),

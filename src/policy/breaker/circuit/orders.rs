@@ -80,10 +80,10 @@ impl Circuit {
         }
     }
 
-    /// Takes another replica's evidence: for one recovery time a single failure here is enough to open.
-    pub(in crate::policy::breaker) fn hint(&mut self, now: Instant) {
+    /// Takes another replica's evidence: while it lasts, a single failure here is enough to open.
+    pub(in crate::policy::breaker) fn hint(&mut self, lasting: Duration, now: Instant) {
         if self.settings.enabled && self.forced.is_none() && self.state() == State::Closed {
-            self.hinted_until = Some(later(now, self.settings.recovery_timeout));
+            self.hinted_until = Some(later(now, lasting));
         }
     }
 }
