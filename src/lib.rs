@@ -12,6 +12,7 @@
 //!       | admit           find the route --------------------> Refusal: no_route
 //!       |                 may it use what we hold? -----------> Refusal: caller_denied
 //!       |                 spend its limits ------------------> Refusal: rate_limited
+//!       | verify          who really called -----------------> Refusal: bad_signature
 //!       | canned          stub, if stubs are on -------------> canned answer, or stub_disabled
 //!       | cached          kept, or being fetched for another -> kept answer, or that one as it comes
 //!       v
@@ -42,6 +43,7 @@
 //! | [`upstream`] | the outside: names, TCP, TLS, connections, one attempt, its errors | decides to repeat or to count |
 //! | [`telemetry`] | metrics, traces, access log, the process's own log | waits for a reader |
 //! | [`credential`] | what we hold for callers: secrets, tokens, and who may use them | shows any of it |
+//! | [`webhook`] | whether a webhook is its vendor's, by signature | knows a route, prints a secret |
 //! | [`guard`] | creates of unknown outcome, in memory and in a state file | knows a request beyond its bytes |
 //! | [`fleet`] | what replicas share, in a Redis or Valkey: limits, news of circuits | makes a request wait longer than one time-out |
 //! | [`cache`] | answers that are given again: verdicts, keys, the store, one flight for all | knows a request beyond its head |
@@ -103,6 +105,8 @@ pub mod upstream;
 pub mod telemetry;
 
 pub mod credential;
+
+pub mod webhook;
 
 pub mod guard;
 

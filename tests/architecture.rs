@@ -36,6 +36,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("fleet", &["clock", "policy", "telemetry", "upstream"]),
     // Kept answers: it knows accounts, and requests and answers by their heads.
     ("cache", &["clock", "guard"]),
+    // Signatures over bytes and fields; it knows neither routes nor the journey.
+    ("webhook", &["clock"]),
     // State that outlives a reload, by name; it does not know the tables that lead to it.
     (
         "live",
@@ -65,6 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "stub",
             "telemetry",
             "upstream",
+            "webhook",
         ],
     ),
     (
@@ -80,6 +83,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "stub",
             "telemetry",
             "upstream",
+            "webhook",
         ],
     ),
     (
@@ -95,6 +99,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "stub",
             "telemetry",
             "upstream",
+            "webhook",
         ],
     ),
     // One request's journey. Never the configuration: it was compiled away.
@@ -113,6 +118,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "stub",
             "telemetry",
             "upstream",
+            "webhook",
         ],
     ),
     // Sockets. `routes` for the limits and waits of a listener, which are compiled with everything else.

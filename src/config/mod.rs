@@ -25,6 +25,7 @@ mod tree;
 mod typed;
 pub mod units;
 mod upstream;
+mod webhook;
 mod words;
 
 use std::path::Path;

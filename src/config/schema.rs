@@ -22,6 +22,7 @@ pub use super::upstream::{
     Breaker, BreakerBackoff, Concurrency, Defaults, Protocol, Retry, RetryBackoff, Timeouts,
     Upstream, UpstreamTls,
 };
+pub use super::webhook::{Verify, VerifyTwilio};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -297,6 +298,8 @@ pub struct Route {
     pub caller_token_file: Option<Text>,
     /// The path sent upstream, with `{parameters}` of the matched one. Default: as it came.
     pub rewrite: Option<Text>,
+    /// By whose signature its requests are known; others are refused.
+    pub verify: Option<Verify>,
     /// Names of the rate limits that apply.
     pub rate_limit: Option<OneOrMany<Text>>,
     /// A breaker of `breakers` in place of the upstream's own.

@@ -8,11 +8,8 @@ use super::problem::{At, Segment};
 
 /// Places (`*` is any name or number) and what each would have been for.
 pub const NOT_SERVED: &[(&str, &str)] = &[
-    ("webhooks", "checks of webhook signatures"),
-    ("verify", "checks of webhook signatures"),
     ("listen.*.proxy_protocol", "the PROXY protocol"),
     ("upstreams.*.protocol", "a choice of the HTTP version"),
-    ("routes.*.verify", "checks of webhook signatures"),
 ];
 
 /// What the key at a place would have been for, if it is one that is not served.

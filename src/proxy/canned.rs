@@ -47,7 +47,10 @@ pub async fn answer(
 ) -> Result<Canned, Stop> {
     exchange.source = Source::Stub;
     let json = if stub.needs_body() {
-        read_json(body, exchange.client.pace.pause).await?
+        match &exchange.held {
+            Some(whole) => serde_json::from_slice(whole).ok(),
+            None => read_json(body, exchange.client.pace.pause).await?,
+        }
     } else {
         None
     };

@@ -81,7 +81,10 @@ pub enum Taken {
 ///
 /// # Errors
 /// `request_timeout` or `bad_request` when it does not come.
-pub async fn take_body(exchange: &Exchange, body: Option<Incoming>) -> Result<Taken, Refusal> {
+pub async fn take_body(exchange: &mut Exchange, body: Option<Incoming>) -> Result<Taken, Refusal> {
+    if let Some(whole) = exchange.held.take() {
+        return Ok(Taken::Whole(whole));
+    }
     let Some(mut body) = body else {
         return Ok(Taken::Whole(Bytes::new()));
     };

@@ -19,6 +19,7 @@ use crate::telemetry::traces::Span;
 use crate::telemetry::traces::context::{Parent, TRACEPARENT};
 use crate::upstream::error::SetBy;
 use crate::upstream::request_body::Progress;
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use std::net::IpAddr;
@@ -73,6 +74,8 @@ pub struct Exchange {
     pub status: Option<StatusCode>,
     /// Cancelled when the client leaves, where its leaving does not end the exchange.
     pub left: Option<CancellationToken>,
+    /// The request's body, where all of it was read before it was sent on.
+    pub held: Option<Bytes>,
     /// How far the request's body has come.
     pub upload: Option<Arc<Progress>>,
     /// Bytes of the answer's body so far.
@@ -113,6 +116,7 @@ impl Exchange {
             proxy_status: None,
             status: None,
             left: None,
+            held: None,
             upload: None,
             bytes_out: 0,
             cache_status: None,
@@ -148,6 +152,7 @@ impl Exchange {
             proxy_status: None,
             status: None,
             left: None,
+            held: None,
             upload: None,
             bytes_out: 0,
             cache_status: None,

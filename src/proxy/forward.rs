@@ -263,7 +263,10 @@ pub(super) async fn dispatch(
             }
         }
     } else {
-        Load::Stream(body)
+        match exchange.held.take() {
+            Some(whole) => Load::Whole(whole),
+            None => Load::Stream(body),
+        }
     };
     let went = travel(exchange, way, prepared, load).await;
     match (went, rescue) {

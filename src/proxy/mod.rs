@@ -2,7 +2,7 @@
 //!
 //! [`handle`] takes one exchange and one route table and always answers, whatever happens on the
 //! way: a panic in it answers 500 and hurts nothing else. Read `serve` and you have read the
-//! product: correlate, match, limit, stub, breaker, send, judge, observe.
+//! product: correlate, match, limit, verify, stub, breaker, send, judge, observe.
 
 pub mod admit;
 pub mod attempt;
@@ -26,6 +26,7 @@ mod shared;
 mod stopping;
 pub mod traced;
 pub mod turned_away;
+pub mod verify;
 
 pub use stopping::{Phase, Stopping};
 
@@ -250,6 +251,9 @@ async fn serve(
         )
         .into());
     };
+    if let Some(check) = &plan.verify {
+        verify::check(exchange, check, &head, body).await?;
+    }
     if let (Some(stub), Some(scenario), true) =
         (&plan.stub, &route.scenario, table.plan.stubs_enabled)
     {

@@ -25,6 +25,7 @@ mod tests;
 mod tracing;
 mod upstreams;
 mod warnings;
+mod webhooks;
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;

@@ -23,6 +23,7 @@ use crate::stub::Stub;
 use crate::telemetry::{access, traces};
 use crate::upstream::target::Target;
 use crate::upstream::tls::Tls;
+use crate::webhook::Check;
 use http::HeaderName;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -319,6 +320,8 @@ pub struct RoutePlan {
     pub limits: Vec<usize>,
     /// Index of the named breaker it joins; `None` is its upstream's own.
     pub breaker: Option<usize>,
+    /// By whose signature its requests are known.
+    pub verify: Option<Arc<Check>>,
     /// Its canned answer.
     pub stub: Option<Arc<Stub>>,
     /// The dialect of its refusals.

@@ -17,7 +17,9 @@ use crate::routes::plan::{
     Authorizes, CallersPlan, CredentialPlan, LimitPlan, Plan, RoutePlan, UpstreamPlan,
 };
 use crate::stub::Scenario;
-use crate::telemetry::handles::{LimitMetrics, RouteMetrics, SharedLimitMetrics, UpstreamMetrics};
+use crate::telemetry::handles::{
+    LimitMetrics, RouteMetrics, SharedLimitMetrics, UpstreamMetrics, WebhookMetrics,
+};
 use crate::telemetry::metrics::NONE;
 use crate::upstream::pool::Pool;
 use std::sync::Arc;
@@ -73,6 +75,8 @@ pub struct Route {
     pub cache: Option<RouteCache>,
     /// Its counters.
     pub metrics: RouteMetrics,
+    /// The counters of its checks of signatures.
+    pub webhooks: Option<WebhookMetrics>,
 }
 
 /// An upstream that runs.
@@ -271,6 +275,12 @@ struct Installed<'a> {
 }
 
 impl Installed<'_> {
+    fn webhooks(&self, route: &RoutePlan, metrics: &RouteMetrics) -> Option<WebhookMetrics> {
+        route.verify.as_ref()?;
+        metrics.expect_refusals(&["bad_signature"]);
+        Some(WebhookMetrics::new(&self.live.metrics, &route.name))
+    }
+
     fn route(&self, index: usize, route: &RoutePlan, credential: Option<Arc<Credential>>) -> Route {
         let upstream = route.upstream.and_then(|i| self.upstreams.get(i)).cloned();
         let circuit = match route.breaker.and_then(|i| self.named.get(i)) {
@@ -319,6 +329,7 @@ impl Installed<'_> {
             .stub
             .is_some()
             .then(|| self.live.scenario(&route.name));
+        let webhooks = self.webhooks(route, &metrics);
         Route {
             index,
             upstream,
@@ -331,6 +342,7 @@ impl Installed<'_> {
             ladder: self.live.scenario(&format!("{}/fallback", route.name)),
             cache: kept::route(route, self.live),
             metrics,
+            webhooks,
         }
     }
 }

@@ -234,6 +234,33 @@ impl SharedLimitMetrics {
     }
 }
 
+/// The handles of one route's checks of signatures.
+pub struct WebhookMetrics {
+    /// The signature fits.
+    pub accepted: Counter,
+    /// It does not, or there is none.
+    pub bad_signature: Counter,
+    /// The body is too large to be checked.
+    pub too_large: Counter,
+}
+
+impl WebhookMetrics {
+    /// Handles for a route, at 0.
+    pub fn new(metrics: &Metrics, route: &str) -> Self {
+        let result = |result| {
+            let labels = [("route", route), ("result", result)];
+            let counter = metrics.counter("trunkline_webhooks_total", &labels);
+            counter.increment(0);
+            counter
+        };
+        WebhookMetrics {
+            accepted: result("accepted"),
+            bad_signature: result("bad_signature"),
+            too_large: result("too_large"),
+        }
+    }
+}
+
 /// The handles of one rate limit.
 pub struct LimitMetrics {
     /// Requests let through.

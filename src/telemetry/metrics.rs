@@ -120,6 +120,11 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
     ),
     ("trunkline_stub_answers_total", C, "Canned answers given."),
     (
+        "trunkline_webhooks_total",
+        C,
+        "Requests of routes that check signatures, by what was found.",
+    ),
+    (
         "trunkline_fallbacks_total",
         C,
         "Answers given in an upstream's place, by rung of the route's ladder.",

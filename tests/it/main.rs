@@ -46,3 +46,4 @@ mod timeouts;
 mod tls_listener;
 mod traces;
 mod vocabulary;
+mod webhooks;

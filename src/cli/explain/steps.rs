@@ -45,6 +45,7 @@ impl Steps<'_> {
                 ));
                 steps.extend(account::callers(self.route));
                 steps.extend(self.limits());
+                steps.extend(self.verify());
                 self.answer(&mut steps);
             }
         }
@@ -80,6 +81,16 @@ impl Steps<'_> {
                 steps.push(("fallback", self.fallback(upstream)));
             }
         }
+    }
+
+    fn verify(&self) -> Option<Step> {
+        let check = self.route.verify.as_ref()?;
+        let text = format!(
+            "{}; 403 bad_signature where it does not fit, 413 above {} KiB of body",
+            check.words(),
+            check.largest >> 10
+        );
+        Some(("verify", text))
     }
 
     pub(super) fn creates(&self, upstream: &UpstreamPlan) -> bool {

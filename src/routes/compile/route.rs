@@ -13,9 +13,12 @@ use crate::profile::{Dialect, Profile};
 use crate::routes::pattern::{PathPattern, Rewrite, Slot};
 use crate::routes::plan::{Authorizes, CredentialPlan, Process, RoutePlan, Timeouts, UpstreamPlan};
 use crate::routes::rule::Rule;
+use crate::webhook::Check;
 
 use super::notes::Notes;
-use super::{Known, attempts, breakers, credentials, ladders, profiles, rules, stored, stubs};
+use super::{
+    Known, attempts, breakers, credentials, ladders, profiles, rules, stored, stubs, webhooks,
+};
 
 /// How long a create of unknown outcome is not repeated, unless the file says otherwise.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(60);
@@ -86,6 +89,9 @@ impl Draft<'_> {
         let authorizes = self.authorizes(notes, upstream);
         let fallback = ladders::compile(notes, &self.at, route, rule, self.upstreams);
         let lead = (authorizes, fallback.as_slice(), self.upstreams);
+        let verify = route.verify.as_ref();
+        let verify = verify.and_then(|v| webhooks::compile(notes, &self.at.key("verify"), v));
+        let timeouts = self.timeouts(notes, verify.as_ref());
         RoutePlan {
             name: route
                 .name
@@ -101,11 +107,12 @@ impl Draft<'_> {
             restricted: restricted(upstream, &profile, rule),
             limits: self.limits(notes),
             breaker: self.breaker(notes),
+            verify: verify.map(Arc::new),
             stub: stub
                 .and_then(|stub| stubs::compile(notes, &self.at.key("stub"), stub))
                 .map(Arc::new),
             profile,
-            timeouts: self.timeouts(notes),
+            timeouts,
             deadline: self.deadline(notes.config()),
             retry: self.retry(notes),
             creates: route.creates.map(|flag| flag.get()),
@@ -135,17 +142,21 @@ impl Draft<'_> {
             .unwrap_or(Profile::from(Dialect::Generic))
     }
 
-    fn timeouts(&self, notes: &mut Notes<'_>) -> Timeouts {
+    fn timeouts(&self, notes: &mut Notes<'_>, verify: Option<&Check>) -> Timeouts {
         let config = notes.config();
         let own = &self.route.timeouts;
         breakers::check_timeouts(notes, &self.at.key("timeouts"), own);
         let name = self.route.upstream.as_deref();
         let upstream = name.and_then(|name| config.upstreams.get(name));
-        match upstream {
+        let timeouts = match upstream {
             Some(upstream) => {
                 breakers::timeouts(&[own, &upstream.timeouts, &config.defaults.timeouts])
             }
             None => breakers::timeouts(&[own, &config.defaults.timeouts]),
+        };
+        match verify {
+            Some(check) => webhooks::timeouts(notes, &self.at, (own, timeouts), check),
+            None => timeouts,
         }
     }
 

@@ -44,7 +44,8 @@ fn unreachable(plan: &Plan, notes: &mut Notes<'_>) {
 /// Calls that cost money and that nothing counts.
 fn unlimited(plan: &Plan, notes: &mut Notes<'_>) {
     for (index, route) in plan.routes.iter().enumerate() {
-        if route.upstream.is_some() && route.limits.is_empty() {
+        let open = route.upstream.is_some() && route.verify.is_none();
+        if open && route.limits.is_empty() {
             let what = format!("the route {} has no rate limit", route.name);
             let hint =
                 "a client in a loop can spend all that the upstream grants: add `rate_limit: ...`";
@@ -108,7 +109,7 @@ fn reached<'p>(plan: &'p Plan, index: usize, listener: &Listener) -> Option<&'p 
         let bound = plan.matcher.rule(number)?.listener;
         let reaches = bound.is_none_or(|bound| usize::from(bound) == index);
         let upstream = plan.upstreams.get(route.upstream?)?;
-        let reaches = reaches && route.callers.is_none();
+        let reaches = reaches && route.callers.is_none() && route.verify.is_none();
         reaches.then_some(upstream.name.as_str())
     })
 }

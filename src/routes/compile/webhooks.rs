@@ -1,0 +1,150 @@
+//! By whose signature a route's requests are known: its secrets are opened, its public address is read.
+
+use crate::clock::{self, Duration};
+use crate::config::At;
+use crate::config::schema::{self, Verify, VerifyTwilio};
+use crate::config::units::{Secret, Size, Text};
+use crate::routes::plan::Timeouts;
+use crate::webhook::{Check, PublicUrl, Secrets, Twilio, Unusable, Vendor, Written};
+
+use secrecy::SecretString;
+
+use super::limits::in_words;
+use super::notes::Notes;
+
+/// Bodies up to this are held unless the file says otherwise, in bytes.
+const LARGEST: u64 = 1 << 20;
+/// And larger ones than this never, since each is held whole.
+const LARGEST_OF_ALL: u64 = 64 << 20;
+/// So much earlier than its vendor gives up does a route: the answer still has to get there.
+const AHEAD: Duration = Duration::from_secs(1);
+
+/// The check of a `verify` block.
+pub(super) fn compile(notes: &mut Notes<'_>, at: &At, written: &Verify) -> Option<Check> {
+    let largest = written.max_body.map_or(LARGEST, Size::get);
+    if !(1..=LARGEST_OF_ALL).contains(&largest) {
+        let what = "bodies are held whole while they are checked: from 1 byte to 64MiB each";
+        notes.problem(&at.key("max_body"), what, "1MiB is usual");
+    }
+    let Some(twilio) = &written.twilio else {
+        let hint = "add `twilio: { public_url: ..., auth_token_file: ... }`";
+        notes.absent(at, "twilio", "`verify` names no vendor", hint);
+        return None;
+    };
+    let vendor = Vendor::Twilio(self::twilio(notes, &at.key("twilio"), twilio)?);
+    Some(Check { vendor, largest })
+}
+
+fn twilio(notes: &mut Notes<'_>, at: &At, written: &VerifyTwilio) -> Option<Twilio> {
+    let url = public_url(notes, at, written.public_url.as_ref());
+    let sources = Sources {
+        given: ("secrets", &written.secrets),
+        files: ("auth_token_file", &written.auth_token_file),
+    };
+    let secrets = secrets(notes, at, &sources, Written::Plain);
+    let (url, secrets) = (url?, secrets?);
+    Some(Twilio { url, secrets })
+}
+
+fn public_url(notes: &mut Notes<'_>, at: &At, written: Option<&Text>) -> Option<PublicUrl> {
+    let key = "public_url";
+    let Some(text) = written else {
+        let what =
+            "signatures are over the address that the vendor calls, and no `public_url` says it";
+        notes.absent(at, key, what, "add `public_url: https://my.example.com`");
+        return None;
+    };
+    let at = at.key(key);
+    PublicUrl::parse(text)
+        .map_err(|why| {
+            let shown = notes.source().shown(&at);
+            let what = format!("{shown} is not a public address: {why}");
+            notes.problem(&at, what, "write it like https://my.example.com");
+        })
+        .ok()
+}
+
+/// Where secrets come from: the name of the key, and what it says.
+struct Sources<'a> {
+    given: (&'static str, &'a [Secret]),
+    files: (&'static str, &'a [Text]),
+}
+
+fn secrets(
+    notes: &mut Notes<'_>,
+    at: &At,
+    sources: &Sources<'_>,
+    written: Written,
+) -> Option<Secrets> {
+    let ((given_key, given), (file_key, files)) = (sources.given, sources.files);
+    if given.is_empty() && files.is_empty() {
+        if !notes.is_unread(&at.key(given_key)) {
+            let hint = format!("add `{file_key}: /run/secrets/...`, or `{given_key}: [...]`");
+            notes.absent(
+                at,
+                file_key,
+                "there is no secret to check signatures with",
+                &hint,
+            );
+        }
+        return None;
+    }
+    let given: Vec<SecretString> = given.iter().map(|s| s.expose().into()).collect();
+    let paths = files.iter().map(|file| notes.path(file)).collect();
+    let unusable = match Secrets::open(&given, paths, written, clock::now()) {
+        Ok(secrets) => return Some(secrets),
+        Err(unusable) => unusable,
+    };
+    match unusable {
+        Unusable::Given(index, why) => {
+            let what = format!("this secret cannot be used: {why}");
+            notes.problem(
+                &at.key(given_key).index(index),
+                what,
+                "give the vendor's own secret",
+            );
+        }
+        Unusable::File(index, why) => {
+            let key = at.key(file_key);
+            let at = if notes.source().is_list(&key) {
+                key.index(index)
+            } else {
+                key
+            };
+            let shown = notes.source().shown(&at);
+            let what = format!("the secret file {shown} cannot be used: {why}");
+            notes.problem(
+                &at,
+                what,
+                "one secret a line; paths are relative to the directory of this file",
+            );
+        }
+    }
+    None
+}
+
+/// The waits of a route whose vendor does not wait long: what its answer would come too late for is
+/// given up before.
+pub(super) fn timeouts(
+    notes: &mut Notes<'_>,
+    route: &At,
+    (own, all): (&schema::Timeouts, Timeouts),
+    check: &Check,
+) -> Timeouts {
+    let most = check.vendor_waits();
+    if own.total.is_some() {
+        if all.total >= most {
+            let what = format!(
+                "the vendor waits {} at most, and then nobody reads the answer",
+                in_words(most)
+            );
+            let at = route.key("timeouts").key("total");
+            notes.warn(&at, what, "leave `total` out for a second less than that");
+        }
+        return all;
+    }
+    Timeouts {
+        total: all.total.min(most.saturating_sub(AHEAD)),
+        ..all
+    }
+}

@@ -1,0 +1,184 @@
+//! The address under which a vendor knows the application: what it signed, not what arrived here.
+//!
+//! Scheme, host and port come from the configuration and never from a client's fields; path and query
+//! are the bytes that arrived. Vendors are of two minds about the port of the scheme, so each address
+//! has two spellings. Made by the compiler, read by the checks of signatures.
+
+use std::borrow::Cow;
+
+/// Scheme, host, perhaps a port, and perhaps a path that a gateway in front of us takes away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    tls: bool,
+    host: String,
+    port: Option<u16>,
+    base: String,
+}
+
+impl PublicUrl {
+    /// Reads `https://host`, `https://host:port` or either with a path.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong with it.
+    pub fn parse(text: &str) -> Result<PublicUrl, &'static str> {
+        let (scheme, rest) = text.split_once("://").ok_or("it names no scheme")?;
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return Err("its scheme is not https or http"),
+        };
+        let end = rest.find('/').unwrap_or(rest.len());
+        let (authority, base) = rest.split_at(end);
+        if rest.contains(['?', '#']) {
+            return Err("it has a query or fragment; those come with each request");
+        }
+        if authority.contains('@') {
+            return Err("it holds a user name or password");
+        }
+        let (host, port) = split_port(authority)?;
+        let is_host = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        if host.is_empty() || !(bracketed || host.bytes().all(is_host)) {
+            return Err("it names no host");
+        }
+        if !base.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("its path holds bytes that a URL cannot; percent-encode them");
+        }
+        Ok(PublicUrl {
+            tls,
+            host: host.to_owned(),
+            port,
+            base: base.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// Every spelling of the address of this target that may have been signed: without a port and
+    /// with one, and each also as Twilio's own library spells a target that ends in nothing.
+    pub(super) fn spellings(&self, websocket: bool, target: &str) -> Vec<String> {
+        let scheme = match (self.tls, websocket) {
+            (true, false) => "https",
+            (false, false) => "http",
+            (true, true) => "wss",
+            (false, true) => "ws",
+        };
+        // The library knows one scheme whose port is not 80.
+        let usual = if scheme == "https" { 443 } else { 80 };
+        let port = self.port.unwrap_or(usual);
+        let (host, base) = (&self.host, &self.base);
+        let mut spellings = Vec::with_capacity(4);
+        for target in [Some(Cow::Borrowed(target)), tidied(target).map(Cow::Owned)]
+            .into_iter()
+            .flatten()
+        {
+            spellings.push(format!("{scheme}://{host}{base}{target}"));
+            spellings.push(format!("{scheme}://{host}:{port}{base}{target}"));
+        }
+        spellings
+    }
+
+    /// The address of this target, as it was configured.
+    pub(super) fn of(&self, target: &str) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{scheme}://{}{port}{}{target}", self.host, self.base)
+    }
+}
+
+fn split_port(authority: &str) -> Result<(&str, Option<u16>), &'static str> {
+    let colon = match authority.rfind(']') {
+        Some(bracket) => authority
+            .get(bracket..)
+            .and_then(|rest| rest.find(':'))
+            .map(|at| at + bracket),
+        None => authority.find(':'),
+    };
+    let Some(colon) = colon else {
+        return Ok((authority, None));
+    };
+    let (host, port) = authority.split_at(colon);
+    let port = port
+        .trim_start_matches(':')
+        .parse()
+        .map_err(|_| "its port is not a number")?;
+    Ok((host, Some(port)))
+}
+
+/// The target without a `?` that nothing follows, and without an empty `;` at the end of its path,
+/// where it has one of them.
+fn tidied(target: &str) -> Option<String> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let last = path.rsplit('/').next().unwrap_or(path);
+    let empty_parameter = last.find(';').is_some_and(|at| at + 1 == last.len());
+    let path = match path.strip_suffix(';') {
+        Some(bare) if empty_parameter => bare,
+        _ => path,
+    };
+    let tidy = match query {
+        "" => path.to_owned(),
+        query => format!("{path}?{query}"),
+    };
+    (tidy != target).then_some(tidy)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn an_address_is_taken_as_it_is_written() {
+        let url = PublicUrl::parse("https://My.Example.com:8443/base/").unwrap();
+        assert_eq!(url.of("/a?b"), "https://My.Example.com:8443/base/a?b");
+        assert_eq!(
+            url.spellings(true, "/a"),
+            [
+                "wss://My.Example.com/base/a",
+                "wss://My.Example.com:8443/base/a"
+            ]
+        );
+        let plain = PublicUrl::parse("HTTP://[::1]").unwrap();
+        assert_eq!(
+            plain.spellings(false, "/"),
+            ["http://[::1]/", "http://[::1]:80/"]
+        );
+        assert_eq!(
+            PublicUrl::parse("http://[::1]:81").unwrap().of("/"),
+            "http://[::1]:81/"
+        );
+    }
+
+    #[test]
+    fn a_target_that_ends_in_nothing_is_spelled_as_the_library_does_too() {
+        for (target, tidy) in [
+            ("/a?", Some("/a")),
+            ("/a;", Some("/a")),
+            ("/a;?", Some("/a")),
+            ("/a;;", None),
+            ("/a;b", None),
+            ("/a?b", None),
+            ("/a;/b", None),
+            ("/a;?b", Some("/a?b")),
+        ] {
+            assert_eq!(tidied(target).as_deref(), tidy, "{target}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_says_why() {
+        for text in [
+            "my.example.com",
+            "wss://a",
+            "https://",
+            "https:///x",
+            "https://a b",
+            "https://u:p@a",
+            "https://a:x",
+            "https://a:70000",
+            "https://a/?q",
+            "https://a#f",
+            "https://a/ü",
+        ] {
+            assert!(PublicUrl::parse(text).is_err(), "{text}");
+        }
+    }
+}
