@@ -28,8 +28,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("telemetry", &["clock", "policy"]),
     // Traces leave by the way that requests do: the same names, TLS, connections and errors.
     ("telemetry/traces", &["clock", "policy", "upstream"]),
-    // Creates of unknown outcome: it knows a request by its bytes alone.
-    ("guard", &["clock"]),
+    // Creates of unknown outcome: it knows a request by its bytes alone, and tells other replicas of it.
+    ("guard", &["clock", "fleet"]),
     // What we hold for callers: it reads files and calls token endpoints, and knows no request.
     ("credential", &["clock", "policy", "telemetry", "upstream"]),
     // What replicas share. The resolver is the one that upstreams have: a static binary has no other.
@@ -129,6 +129,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "admin",
         &[
             "clock",
+            "guard",
             "credential",
             "live",
             "policy",

@@ -1,6 +1,7 @@
 //! The operator's API, as far as it is read: the parts of the state, each alone or all together.
 
 use super::{Admin, json, status};
+use crate::clock;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -26,7 +27,9 @@ pub async fn routes(State(admin): State<Arc<Admin>>) -> Response {
 
 /// `GET /api/v1/duplicates`: creates that are refused for now, and why.
 pub async fn duplicates(State(admin): State<Arc<Admin>>) -> Response {
-    list(status::duplicates(&admin.tables.load()))
+    let guard = admin.tables.load().live.guard().clone();
+    let held = guard.held_everywhere(clock::now(), clock::wall());
+    list(status::duplicates(held.await))
 }
 
 fn list(items: Vec<Value>) -> Response {

@@ -5,6 +5,7 @@
 
 use super::{Admin, kept, store};
 use crate::clock::{self, Instant};
+use crate::guard::HeldView;
 use crate::live::circuit::Circuit;
 use crate::policy::breaker::Snapshot;
 use crate::policy::outcome::Outcome;
@@ -73,7 +74,7 @@ pub fn whole(admin: &Admin, extent: Extent) -> Value {
         "limits": limits(&table),
         "store": store::whole(&table),
         "refusals": refusals(&table),
-        "duplicates": duplicates(&table),
+        "duplicates": duplicates(table.live.guard().held_lately(clock::now(), clock::wall())),
         "routes": routes(&table, extent),
         "routes_total": table.plan.routes.len(),
         "events": events(&table),
@@ -265,9 +266,8 @@ fn most_limited(rule: &LimitRule) -> Vec<Value> {
 }
 
 /// Creates that are refused for now, and why.
-pub fn duplicates(table: &Table) -> Vec<Value> {
+pub fn duplicates(held: Vec<HeldView>) -> Vec<Value> {
     let wall = clock::wall();
-    let held = table.live.guard().held(clock::now(), wall);
     held.into_iter()
         .map(|view| {
             let left = view.held.until.duration_since(wall).unwrap_or_default();

@@ -36,6 +36,7 @@ fn degraded(table: &Table) -> Vec<String> {
         Some(format!("limit {} {how}", rule.limit.name()))
     };
     let alone = "breakers learn of outages and orders on this replica alone".to_owned();
+    let guard = "creates of unknown outcome are guarded on this replica alone".to_owned();
     let limits = table.limits.iter().filter_map(limit);
-    limits.chain([alone]).collect()
+    limits.chain([alone, guard]).collect()
 }

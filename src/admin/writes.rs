@@ -182,7 +182,7 @@ pub async fn lift(
         Err(answer) => return answer,
     };
     let table = admin.tables.load_full();
-    if !table.live.guard().lift(&id) {
+    if !table.live.guard().lift_everywhere(&id).await {
         let detail = "nothing is held under that id; /api/v1/duplicates lists what is";
         return problem(StatusCode::NOT_FOUND, detail);
     }

@@ -1,32 +1,47 @@
 //! What each replica tells and hears a few times a second, in one script: the heart of the fleet.
 //!
-//! Here it agrees on the seed that callers are hashed with: who comes first writes his own, all
-//! others take it over, and after a flush any of them writes the same one back. Here it hears, too,
-//! what others tell of their circuits. Called by the keeper.
+//! Here it says that it is alive, and hears what others tell of their circuits. Here all agree on the
+//! seed that callers are hashed with: who comes first writes his own, all others take it over, and
+//! after a flush any of them writes the same one back. And here a flush is noticed: a store that
+//! begins anew has another generation. Called by the keeper.
 
 use super::circuits::Circuits;
 use super::link::Link;
 use super::script::{Call, Script, items, number, text};
 use super::store::{Lost, Op, Store};
+use crate::clock::{self, Duration, Instant};
 use crate::policy::identity::FleetSeed;
 use arc_swap::ArcSwapOption;
 use redis::Value;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use tokio::sync::watch;
 
-/// KEYS: the seed; what is told of circuits. ARGV: the caller's own seed.
+/// How long after its last beat a replica counts as alive.
+pub(super) const LEASE: Duration = Duration::from_secs(2);
+
+/// KEYS: the seed; what is told of circuits; the replicas; the generation. ARGV: the caller's seed, its name, how long
+/// it counts as alive, and a generation for a store that has none. Whatever holds something else is replaced.
 const BEAT: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local seed = redis.pcall('GET', KEYS[1])
-if type(seed) ~= 'string' or #seed ~= 32 then seed = ARGV[1] end
-redis.call('SET', KEYS[1], seed, 'PX', 2592000000)
-local told = redis.pcall('HGETALL', KEYS[2])
-if told.err then
-  redis.call('DEL', KEYS[2])
-  told = {}
+local function agreed(key, length, own)
+  local found = redis.pcall('GET', key)
+  if type(found) ~= 'string' or #found ~= length then found = own end
+  redis.call('SET', key, found, 'PX', 2592000000)
+  return found
 end
-local answer = {seed, now}
+local function sound(key, kind)
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
+end
+sound(KEYS[2], 'hash')
+sound(KEYS[3], 'zset')
+redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - 691200000)
+redis.call('PEXPIRE', KEYS[3], 691200000)
+local answer = {agreed(KEYS[1], 32, ARGV[1]), now, agreed(KEYS[4], 32, ARGV[4])}
+local told = redis.call('HGETALL', KEYS[2])
 for i = 1, #told, 2 do
   if (tonumber(string.match(told[i + 1], '^%d+')) or 0) > now then
     answer[#answer + 1] = told[i]
@@ -41,60 +56,120 @@ return answer
 /// What the fleet has agreed on, as far as this replica knows.
 pub(super) struct Pulse {
     beat: Script,
+    pub(super) instance: String,
     /// Drawn here, told where nobody was first.
     own: FleetSeed,
-    seed: ArcSwapOption<FleetSeed>,
+    heard: ArcSwapOption<Heard>,
+    /// Counts how often the store came into use or began anew.
+    risen: watch::Sender<u64>,
     /// What replicas tell each other.
     pub(super) circuits: Circuits,
 }
 
+/// What the last beat brought.
+struct Heard {
+    seed: FleetSeed,
+    generation: Arc<str>,
+    /// The store's time in milliseconds, and ours.
+    now: u64,
+    at: Instant,
+}
+
 impl Pulse {
-    pub(super) fn new(circuits: Circuits) -> Pulse {
-        let mut own = [0; 16];
-        // Without the system's randomness TLS would not work either; the seed hides nothing that matters.
-        if aws_lc_rs::rand::fill(&mut own).is_err() {
-            own = fastrand::u128(..).to_be_bytes();
-        }
+    pub(super) fn new(instance: String, circuits: Circuits) -> Pulse {
         Pulse {
             beat: Script::new(BEAT),
-            own: FleetSeed(own),
-            seed: ArcSwapOption::empty(),
+            instance,
+            own: FleetSeed(drawn()),
+            heard: ArcSwapOption::empty(),
+            risen: watch::Sender::new(0),
             circuits,
         }
     }
 
     /// What callers are hashed with; none before the store was first heard.
     pub(super) fn seed(&self) -> Option<FleetSeed> {
-        self.seed.load().as_deref().copied()
+        self.heard.load().as_ref().map(|heard| heard.seed)
+    }
+
+    /// The life of the store, which ends with a flush.
+    pub(super) fn generation(&self) -> Option<Arc<str>> {
+        let heard = self.heard.load();
+        heard.as_ref().map(|heard| Arc::clone(&heard.generation))
+    }
+
+    /// The store's time in milliseconds, as far as can be said here.
+    pub(super) fn store_time(&self) -> u64 {
+        self.heard.load().as_ref().map_or(0, |heard| {
+            let since = clock::now().saturating_duration_since(heard.at);
+            let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+            heard.now.saturating_add(since)
+        })
+    }
+
+    /// Hears how often the store came into use or began anew.
+    pub(super) fn risen(&self) -> watch::Receiver<u64> {
+        self.risen.subscribe()
+    }
+
+    /// The store has come into use.
+    pub(super) fn rise(&self) {
+        self.risen
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Tells and hears.
     pub(super) async fn beat(&self, store: &Store, link: &Link) -> Result<(), Lost> {
         let own = self.seed().unwrap_or(self.own);
-        let keys = [store.joined_key("seed"), store.joined_key("circuits")];
-        let call = Call::on(keys).word(hex(&own.0));
+        let keys = ["seed", "circuits", "replicas", "generation"];
+        let call = Call::on(keys.map(|key| store.joined_key(key)))
+            .word(hex(&own.0))
+            .word(self.instance.as_str())
+            .word(LEASE.as_millis().to_string())
+            .word(hex(&drawn()));
         let answer = store.within(Op::Beat, async {
             link.ping().await?;
             self.beat.run(link, &call).await
         });
         let items = items(answer.await?);
-        let seed = text(items.first()).and_then(seed_of);
-        let now = number(items.get(1));
-        let Some((seed, now)) = seed.zip(now) else {
-            return Err(Lost::Failed("its answer makes no sense".to_owned()));
-        };
-        if self.seed() != Some(seed) {
-            self.seed.store(Some(Arc::new(seed)));
+        let (heard, told) =
+            read(&items).ok_or_else(|| Lost::Failed("its answer makes no sense".to_owned()))?;
+        let now = heard.now;
+        let before = self.heard.swap(Some(Arc::new(heard)));
+        if before.is_some_and(|before| Some(&before.generation) != self.generation().as_ref()) {
+            self.rise();
         }
-        let told = items.get(2..).unwrap_or_default();
-        let pair = |pair: &[Value]| {
-            let field = text(pair.first())?.to_owned();
-            Some((field, text(pair.get(1))?.to_owned()))
-        };
-        self.circuits
-            .hear(now, told.chunks(2).filter_map(pair).collect());
+        self.circuits.hear(now, told);
         Ok(())
     }
+}
+
+/// Words by what they are about.
+type Words = Vec<(String, String)>;
+
+fn read(items: &[Value]) -> Option<(Heard, Words)> {
+    let heard = Heard {
+        seed: text(items.first()).and_then(seed_of)?,
+        now: number(items.get(1))?,
+        generation: Arc::from(text(items.get(2))?),
+        at: clock::now(),
+    };
+    let pair = |pair: &[Value]| {
+        let field = text(pair.first())?.to_owned();
+        Some((field, text(pair.get(1))?.to_owned()))
+    };
+    let told = items.get(3..).unwrap_or_default();
+    Some((heard, told.chunks(2).filter_map(pair).collect()))
+}
+
+/// Sixteen bytes that nobody can foresee.
+fn drawn() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // Without the system's randomness TLS would not work either; nothing secret hangs on these.
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        bytes = fastrand::u128(..).to_be_bytes();
+    }
+    bytes
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -119,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_seed_is_read_as_it_is_written() {
-        for seed in [[0; 16], [0xab; 16], fastrand::u128(..).to_be_bytes()] {
+        for seed in [[0; 16], [0xab; 16], drawn()] {
             assert!(seed_of(&hex(&seed)) == Some(FleetSeed(seed)));
         }
         assert!(seed_of("short").is_none() && seed_of(&"g".repeat(32)).is_none());

@@ -110,6 +110,7 @@ impl Keeper {
         if !self.store.is_up() {
             self.raised = Some(clock::now());
             self.store.raise(Arc::clone(&link));
+            self.pulse.rise();
         }
         self.link = Some(link);
     }

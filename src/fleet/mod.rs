@@ -15,13 +15,16 @@ mod circuits;
 mod keeper;
 mod limits;
 mod link;
-mod script;
+pub mod script;
 mod settings;
+mod shelf;
 mod store;
 
 pub use circuits::{Ear, News, Tidings};
 pub use limits::Spender;
+pub use redis::Value;
 pub use settings::Settings;
+pub use shelf::Shelf;
 pub use store::{Lost, Standing, Store};
 
 use crate::clock::Duration;
@@ -36,6 +39,7 @@ use script::Script;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 /// This replica's part of what all share.
@@ -43,6 +47,7 @@ pub struct Fleet {
     store: Store,
     address: String,
     pulse: Arc<Pulse>,
+    runtime: Handle,
     scripts: Scripts,
     until: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -61,12 +66,13 @@ impl Fleet {
         let dialer = Dialer::new(settings).map_err(io::Error::other)?;
         let store = Store::new(&settings.prefix, settings.timeout, metrics);
         let instance = format!("{:016x}", fastrand::u64(..));
-        let pulse = Arc::new(Pulse::new(Circuits::new(&instance, ear)));
+        let pulse = Arc::new(Pulse::new(instance.clone(), Circuits::new(&instance, ear)));
         let keeper = Keeper::new(dialer, store.clone(), Arc::clone(&pulse));
         let until = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let handle = runtime.handle().clone();
         let end = until.clone();
         let thread = std::thread::Builder::new()
             .name("fleet".to_owned())
@@ -75,6 +81,7 @@ impl Fleet {
             store,
             address: settings.address(),
             pulse,
+            runtime: handle,
             scripts: Scripts {
                 spend: Script::new(limits::SPEND),
             },
@@ -86,6 +93,15 @@ impl Fleet {
     /// The store, for whole values.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// A place for records that go with no circuit and no limit.
+    pub fn shelf(&self) -> Shelf {
+        Shelf {
+            store: self.store.clone(),
+            pulse: Arc::clone(&self.pulse),
+            runtime: self.runtime.clone(),
+        }
     }
 
     /// Where the store is, fit to be shown.

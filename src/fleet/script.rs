@@ -6,13 +6,14 @@ use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
 use std::fmt::Write as _;
 
 /// A script and the name under which the store keeps it.
-pub(super) struct Script {
+pub struct Script {
     text: &'static str,
     name: String,
 }
 
 impl Script {
-    pub(super) fn new(text: &'static str) -> Script {
+    /// A script that is named when it is first run.
+    pub fn new(text: &'static str) -> Script {
         let digest = digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
         let mut name = String::with_capacity(40);
         for byte in digest.as_ref() {
@@ -36,22 +37,31 @@ impl Script {
 
 /// The keys and the words of one run.
 #[derive(Default)]
-pub(super) struct Call {
+pub struct Call {
     keys: Vec<String>,
     words: Vec<Vec<u8>>,
 }
 
 impl Call {
-    pub(super) fn on(keys: impl IntoIterator<Item = String>) -> Call {
+    /// On these keys, in order.
+    pub fn on(keys: impl IntoIterator<Item = String>) -> Call {
         Call {
             keys: keys.into_iter().collect(),
             words: Vec::new(),
         }
     }
 
-    pub(super) fn word(mut self, word: impl Into<Vec<u8>>) -> Call {
+    /// With one word more.
+    #[must_use]
+    pub fn word(mut self, word: impl Into<Vec<u8>>) -> Call {
         self.words.push(word.into());
         self
+    }
+
+    /// With one number more.
+    #[must_use]
+    pub fn number(self, number: u64) -> Call {
+        self.word(number.to_string())
     }
 
     fn command(&self, verb: &str, script: &str) -> Cmd {
@@ -66,7 +76,7 @@ impl Call {
 }
 
 /// The items of an answer that is a list.
-pub(super) fn items(answer: Value) -> Vec<Value> {
+pub fn items(answer: Value) -> Vec<Value> {
     match answer {
         Value::Array(items) => items,
         _ => Vec::new(),
@@ -74,7 +84,7 @@ pub(super) fn items(answer: Value) -> Vec<Value> {
 }
 
 /// An answer that is a number.
-pub(super) fn number(answer: Option<&Value>) -> Option<u64> {
+pub fn number(answer: Option<&Value>) -> Option<u64> {
     match answer? {
         Value::Int(number) => u64::try_from(*number).ok(),
         _ => None,
@@ -82,7 +92,7 @@ pub(super) fn number(answer: Option<&Value>) -> Option<u64> {
 }
 
 /// An answer that is text.
-pub(super) fn text(answer: Option<&Value>) -> Option<&str> {
+pub fn text(answer: Option<&Value>) -> Option<&str> {
     match answer? {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),

@@ -243,10 +243,11 @@ impl Writer {
                     let bytes = serde_json::to_vec(&row).unwrap_or_default();
                     self.backlog.insert(serial, Some(bytes));
                 }
-                Change::Remove(serial) if Some(serial) <= self.watermark => {
+                Change::Followed(..) => {}
+                Change::Remove(serial, _) if Some(serial) <= self.watermark => {
                     self.backlog.insert(serial, None);
                 }
-                Change::Remove(serial) => {
+                Change::Remove(serial, _) => {
                     self.backlog.remove(&serial);
                 }
             }

@@ -7,15 +7,13 @@
 
 use super::key::CreateKey;
 use super::record::{
-    Begin, Held, HeldView, Hold, LONGEST_VENDOR_ID, LONGEST_WHAT, LONGEST_WINDOW, Outcome, Record,
-    Row, Standing, cost, cut, from_epoch,
+    Begin, DROPPED, Held, HeldView, Hold, LONGEST_VENDOR_ID, LONGEST_WHAT, LONGEST_WINDOW, Outcome,
+    Record, Row, Standing, cost, cut, restored, shown, told,
 };
-use crate::clock::{Duration, Instant, SystemTime};
+use crate::clock::{Instant, SystemTime};
 use std::collections::{BTreeSet, HashMap};
 
-const DROPPED: &str = "the attempt ended here without an answer";
 const DIED: &str = "the proxy's process ended before an answer came";
-const FOLLOWED: &str = "the client left before the answer, which is still awaited";
 const FOLLOWED_DONE: &str =
     "the client left before the answer, which then said that the request was carried out";
 
@@ -42,8 +40,10 @@ impl Default for Bounds {
 pub(super) enum Change {
     /// That record stands so.
     Put(u64, Box<Row>),
+    /// The client of that record has left; the row says since when. Its attempt is under way.
+    Followed(u64, Box<Row>),
     /// That record is gone.
-    Remove(u64),
+    Remove(u64, CreateKey),
 }
 
 /// All records.
@@ -126,9 +126,14 @@ impl Table {
         if let Some(held) = self.held(&key, begin.now, begin.wall) {
             return Err(Box::new(held));
         }
+        Ok(self.admit_new(key, begin))
+    }
+
+    /// Takes in a create whatever else there is: its serial, or none for want of room.
+    pub(super) fn admit_new(&mut self, key: CreateKey, begin: &Begin<'_>) -> Option<u64> {
         let cost = cost(begin.correlation_id, begin.upstream);
         if self.entries >= self.bounds.entries || self.bytes + cost > self.bounds.bytes {
-            return Ok(None);
+            return None;
         }
         let serial = self.next;
         self.next += 1;
@@ -143,7 +148,7 @@ impl Table {
         };
         self.admit(key, record);
         self.note(key, serial);
-        Ok(Some(serial))
+        Some(serial)
     }
 
     /// Why the same create may not go out, if so.
@@ -190,6 +195,7 @@ impl Table {
                 since: record.wall(now),
                 until: now + record.window,
             };
+            self.note(key, serial);
         }
     }
 
@@ -236,11 +242,23 @@ impl Table {
 
     /// Every hold, the oldest first.
     pub(super) fn views(&self, now: Instant, wall: SystemTime) -> Vec<HeldView> {
+        self.views_of(now, wall, |_| true)
+    }
+
+    /// Every hold that is picked by its serial, the oldest first.
+    pub(super) fn views_of(
+        &self,
+        now: Instant,
+        wall: SystemTime,
+        picked: impl Fn(u64) -> bool,
+    ) -> Vec<HeldView> {
         let all = self
             .by_key
             .iter()
             .flat_map(|(key, records)| records.iter().map(move |record| (key, record)));
-        let mut held: Vec<_> = all.filter(|(_, record)| record.holds()).collect();
+        let mut held: Vec<_> = all
+            .filter(|(_, record)| record.holds() && picked(record.serial))
+            .collect();
         held.sort_by_key(|(_, record)| record.serial);
         let view = |(key, record): (&CreateKey, &Record)| HeldView {
             upstream: record.upstream.clone(),
@@ -255,7 +273,33 @@ impl Table {
         (self.entries, self.bytes)
     }
 
-    fn lift_of(&mut self, key: CreateKey, correlation_id: &str) {
+    /// Keeps account of changes from now on.
+    pub(super) fn note_changes(&mut self) {
+        self.changes.get_or_insert_default();
+    }
+
+    /// The records that hold a create.
+    pub(super) fn holding(&self, key: &CreateKey) -> Vec<u64> {
+        let records = self.by_key.get(key).map(Vec::as_slice).unwrap_or_default();
+        let holding = records.iter().filter(|record| record.holds());
+        holding.map(|record| record.serial).collect()
+    }
+
+    /// Every record as it is to be told, and whether it is followed.
+    pub(super) fn rows(&self) -> Vec<(u64, Row, bool)> {
+        let all = self
+            .by_key
+            .iter()
+            .flat_map(|(key, records)| records.iter().map(move |r| (key, r)));
+        all.map(|(key, record)| {
+            let (row, followed) = told(key, record);
+            (record.serial, row, followed)
+        })
+        .collect()
+    }
+
+    /// Lifts what is held of a create under that correlation id.
+    pub(super) fn lift_of(&mut self, key: CreateKey, correlation_id: &str) {
         let records = self.by_key.get(&key).map(Vec::as_slice).unwrap_or_default();
         let named = |record: &&Record| record.holds() && record.correlation_id == correlation_id;
         let serials: Vec<_> = records.iter().filter(named).map(|r| r.serial).collect();
@@ -316,71 +360,22 @@ impl Table {
         self.entries -= 1;
         self.bytes -= gone.cost();
         if let Some(changes) = &mut self.changes {
-            changes.push(Change::Remove(serial));
+            changes.push(Change::Remove(serial, key));
         }
     }
 
-    /// Tells the file how the record stands.
+    /// Tells the file, and other replicas, how the record stands.
     fn note(&mut self, key: CreateKey, serial: u64) {
         if self.changes.is_none() {
             return;
         }
-        let row = self.find(key, serial).map(|record| record.row(&key));
-        if let (Some(row), Some(changes)) = (row, &mut self.changes) {
-            changes.push(Change::Put(serial, Box::new(row)));
+        let told = self.find(key, serial).map(|record| told(&key, record));
+        if let (Some((row, followed)), Some(changes)) = (told, &mut self.changes) {
+            let row = Box::new(row);
+            changes.push(match followed {
+                true => Change::Followed(serial, row),
+                false => Change::Put(serial, row),
+            });
         }
-    }
-}
-
-/// The record that a row of the file stands for. A window runs on by the wall clock; one that seems
-/// to begin in the future has just begun.
-fn restored(serial: u64, row: &Row, now: Instant, wall: SystemTime) -> Record {
-    let window = Duration::from_millis(row.window_ms).min(LONGEST_WINDOW);
-    let standing = match &row.hold {
-        None => Standing::InFlight,
-        Some(hold) => {
-            let since = from_epoch(hold.since_ms).min(wall);
-            let gone = wall.duration_since(since).unwrap_or_default();
-            Standing::Held(Hold {
-                since,
-                until: now + window.saturating_sub(gone),
-                what: hold.what.clone(),
-                vendor_id: hold.vendor_id.clone(),
-            })
-        }
-    };
-    Record {
-        serial,
-        correlation_id: row.correlation_id.clone(),
-        upstream: row.upstream.clone(),
-        window,
-        begun: from_epoch(row.begun_ms),
-        anchor: (now, wall),
-        standing,
-    }
-}
-
-fn shown(
-    key: &CreateKey,
-    record: &Record,
-    until: Instant,
-    (now, wall): (Instant, SystemTime),
-) -> Held {
-    let left = until.saturating_duration_since(now);
-    let (since, what, vendor_id) = match &record.standing {
-        Standing::Held(hold) => (hold.since, hold.what.clone(), hold.vendor_id.clone()),
-        Standing::Followed { since, .. } => (*since, FOLLOWED.to_owned(), None),
-        Standing::Dropped => (record.wall(now), DROPPED.to_owned(), None),
-        Standing::InFlight => (record.begun, String::new(), None),
-    };
-    Held {
-        id: key.public_id(),
-        correlation_id: record.correlation_id.clone(),
-        begun: record.begun,
-        since,
-        until: wall.checked_add(left).unwrap_or(wall),
-        left,
-        what,
-        vendor_id,
     }
 }

@@ -7,6 +7,8 @@
 //! no request; the proxy calls it, `live` owns it, and a reload changes its bounds alone.
 
 mod answers;
+mod elsewhere;
+mod everywhere;
 mod file;
 mod key;
 mod memory;
@@ -14,6 +16,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod told;
 
 pub use answers::{Answers, Claim, KEPT_FOR, LONGEST_BODY, Owner, StoredAnswer, UnknownAnswer};
 pub use file::StateFileError;
@@ -23,11 +26,12 @@ pub use record::{Begin, Cover, Held, HeldView, LONGEST_WINDOW, Outcome};
 pub use ticket::Ticket;
 
 use crate::clock::{Instant, SystemTime};
+use elsewhere::Elsewhere;
 use file::Journal;
-use memory::Table;
+use memory::{Change, Table};
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ticket::Place;
 use tokio::sync::oneshot;
 
@@ -44,6 +48,8 @@ pub struct Guard {
 pub(super) struct Shared {
     table: Mutex<Table>,
     journal: Option<Journal>,
+    /// Where replicas share their records.
+    elsewhere: OnceLock<Arc<Elsewhere>>,
 }
 
 impl Guard {
@@ -81,18 +87,28 @@ impl Guard {
     fn of(table: Table, journal: Option<Journal>) -> Guard {
         let table = Mutex::new(table);
         Guard {
-            shared: Arc::new(Shared { table, journal }),
+            shared: Arc::new(Shared {
+                table,
+                journal,
+                elsewhere: OnceLock::new(),
+            }),
         }
     }
 
-    /// A create is about to be sent. With a state file, its record is on disk when this returns;
-    /// cancelled before, it leaves none.
+    /// A create is about to be sent. With a state file, its record is on disk when this returns, and
+    /// where replicas share, they know of it; cancelled before, it leaves none.
     ///
     /// # Errors
     /// An earlier equal create may have been carried out: this one must not go out now.
     pub async fn begin(&self, key: CreateKey, begin: Begin<'_>) -> Result<Ticket, Box<Held>> {
         if begin.window.is_zero() {
             return Ok(Ticket::without(Cover::Off));
+        }
+        let elsewhere = self.shared.elsewhere.get();
+        if let Some(elsewhere) = elsewhere
+            && elsewhere.is_ready().await
+        {
+            return self.begin_everywhere(elsewhere, key, begin).await;
         }
         let (serial, stored) = self.shared.change_and_hear(|t| t.begin(key, &begin));
         let Some(serial) = serial? else {
@@ -104,7 +120,10 @@ impl Guard {
             return Ok(Ticket::without(Cover::NoRoom));
         };
         let mut ticket = Ticket {
-            cover: Cover::Kept,
+            cover: match elsewhere {
+                Some(_) => Cover::Alone,
+                None => Cover::Kept,
+            },
             place: Some(Place {
                 shared: Arc::clone(&self.shared),
                 key,
@@ -113,7 +132,7 @@ impl Guard {
             issued: false,
         };
         if let Some(stored) = stored {
-            ticket.cover = cover(stored.await, &begin);
+            ticket.cover = ticket.cover.less(cover(stored.await, &begin));
             // While the disk was written, an equal create may have met its end.
             let meanwhile = |t: &mut Table| t.held(&key, begin.now, begin.wall);
             if let Some(held) = self.shared.change(meanwhile) {
@@ -157,8 +176,10 @@ impl Guard {
         self.shared.change(|table| table.size())
     }
 
-    /// Waits until the state file holds everything so far; true if it does, or if there is none.
+    /// Waits until the state file holds everything so far, and other replicas can know it; true if
+    /// the file does, or if there is none.
     pub async fn flush(&self) -> bool {
+        self.tell_everywhere().await;
         match self.shared.change_and_hear(|_| ()).1 {
             Some(stored) => matches!(stored.await, Ok(Ok(()))),
             None => true,
@@ -177,7 +198,7 @@ impl Shared {
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let out = change(&mut table);
-        let changes = table.take_changes();
+        let changes = self.taken(&mut table);
         if let Some(journal) = &self.journal
             && !changes.is_empty()
         {
@@ -186,11 +207,27 @@ impl Shared {
         out
     }
 
+    /// Looks at the table; what changes is told nobody yet.
+    fn look<T>(&self, look: impl FnOnce(&mut Table) -> T) -> T {
+        look(&mut self.table.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the file is to be told; other replicas are told here.
+    fn taken(&self, table: &mut Table) -> Vec<Change> {
+        let changes = table.take_changes();
+        if let Some(elsewhere) = self.elsewhere.get()
+            && !changes.is_empty()
+        {
+            elsewhere.note(&changes);
+        }
+        changes
+    }
+
     /// The same, and a way to hear when the file has it.
     fn change_and_hear<T>(&self, change: impl FnOnce(&mut Table) -> T) -> (T, Option<Stored>) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let out = change(&mut table);
-        let changes = table.take_changes();
+        let changes = self.taken(&mut table);
         let stored = self.journal.as_ref().map(|journal| {
             let (done, stored) = oneshot::channel();
             journal.send(changes, Some(done));

@@ -8,6 +8,9 @@ use super::key::CreateKey;
 use crate::clock::{Duration, Instant, SystemTime};
 use serde::{Deserialize, Serialize};
 
+pub(super) const DROPPED: &str = "the attempt ended here without an answer";
+const FOLLOWED: &str = "the client left before the answer, which is still awaited";
+
 /// The longest window; what asks for more gets this.
 pub const LONGEST_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Bytes kept of a sentence that says what became of an attempt.
@@ -88,10 +91,22 @@ pub enum Cover {
     Kept,
     /// The state file could not be written: a crash of this process would lose the record.
     UntilCrash,
+    /// The store that replicas share is away: the others do not know of this create.
+    Alone,
     /// The guard is off for this request.
     Off,
     /// The table is full of creates in flight or of unknown outcome: this one is not guarded.
     NoRoom,
+}
+
+impl Cover {
+    /// What is left of it where `other` is all that another part of it has.
+    pub(super) fn less(self, other: Cover) -> Cover {
+        match self {
+            Cover::Kept => other,
+            less => less,
+        }
+    }
 }
 
 /// Where a record stands.
@@ -175,6 +190,73 @@ impl Record {
                 _ => None,
             },
         }
+    }
+}
+
+/// The record that a row of the file stands for. A window runs on by the wall clock; one that seems
+/// to begin in the future has just begun.
+pub(super) fn restored(serial: u64, row: &Row, now: Instant, wall: SystemTime) -> Record {
+    let window = Duration::from_millis(row.window_ms).min(LONGEST_WINDOW);
+    let standing = match &row.hold {
+        None => Standing::InFlight,
+        Some(hold) => {
+            let since = from_epoch(hold.since_ms).min(wall);
+            let gone = wall.duration_since(since).unwrap_or_default();
+            Standing::Held(Hold {
+                since,
+                until: now + window.saturating_sub(gone),
+                what: hold.what.clone(),
+                vendor_id: hold.vendor_id.clone(),
+            })
+        }
+    };
+    Record {
+        serial,
+        correlation_id: row.correlation_id.clone(),
+        upstream: row.upstream.clone(),
+        window,
+        begun: from_epoch(row.begun_ms),
+        anchor: (now, wall),
+        standing,
+    }
+}
+
+/// A record as it is told, and whether it is followed.
+pub(super) fn told(key: &CreateKey, record: &Record) -> (Row, bool) {
+    let mut row = record.row(key);
+    let Standing::Followed { since, .. } = &record.standing else {
+        return (row, false);
+    };
+    row.hold = Some(RowHold {
+        since_ms: since_epoch(*since),
+        what: FOLLOWED.to_owned(),
+        vendor_id: None,
+    });
+    (row, true)
+}
+
+pub(super) fn shown(
+    key: &CreateKey,
+    record: &Record,
+    until: Instant,
+    (now, wall): (Instant, SystemTime),
+) -> Held {
+    let left = until.saturating_duration_since(now);
+    let (since, what, vendor_id) = match &record.standing {
+        Standing::Held(hold) => (hold.since, hold.what.clone(), hold.vendor_id.clone()),
+        Standing::Followed { since, .. } => (*since, FOLLOWED.to_owned(), None),
+        Standing::Dropped => (record.wall(now), DROPPED.to_owned(), None),
+        Standing::InFlight => (record.begun, String::new(), None),
+    };
+    Held {
+        id: key.public_id(),
+        correlation_id: record.correlation_id.clone(),
+        begun: record.begun,
+        since,
+        until: wall.checked_add(left).unwrap_or(wall),
+        left,
+        what,
+        vendor_id,
     }
 }
 

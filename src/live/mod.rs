@@ -175,7 +175,8 @@ impl Live {
             }
         });
         let fleet = Fleet::start(settings, &self.metrics, ear)?;
-        self.fleet.get_or_init(|| fleet);
+        let fleet = self.fleet.get_or_init(|| fleet);
+        self.guard().share(fleet.shelf());
         Ok(())
     }
 

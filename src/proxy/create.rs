@@ -382,6 +382,7 @@ async fn begin(exchange: &Exchange, job: &Job) -> Result<Ticket, Refusal> {
         Ok(ticket) => {
             let decision = match ticket.cover() {
                 Cover::Kept | Cover::Off => "passed",
+                Cover::Alone => "passed_alone",
                 Cover::UntilCrash => "passed_until_crash",
                 Cover::NoRoom => "unguarded",
             };

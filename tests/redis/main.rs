@@ -17,6 +17,7 @@
 )]
 
 mod breakers;
+mod duplicates;
 mod limits;
 mod loss;
 mod places;
