@@ -34,6 +34,8 @@ const OPS: [(Op, &str); 5] = [
     (Op::Guard, "guard"),
     (Op::Value, "value"),
 ];
+/// Why a store is not in use at the start.
+const UNREACHED: &str = "it was not reached yet";
 const RESULTS: [&str; 5] = ["ok", "refused", "error", "timeout", "skipped"];
 
 /// Why the store gave no answer.
@@ -96,7 +98,7 @@ impl Store {
         let standing = Standing {
             up: false,
             since: clock::now(),
-            why: Some("it was not reached yet".to_owned()),
+            why: Some(UNREACHED.to_owned()),
         };
         Store {
             shared: Arc::new(Shared {
@@ -231,10 +233,13 @@ impl Store {
         self.shared.down(&mut standing, lost);
     }
 
-    /// Why a store that is not in use is not.
+    /// Why a store that is not in use is not. What is told for the first time goes to the log.
     pub(super) fn note(&self, lost: &Lost) {
         let mut standing = self.shared.standing();
         if !standing.up {
+            if standing.why.as_deref() == Some(UNREACHED) {
+                tracing::warn!(why = %lost, "the shared store is not reached: this replica decides by itself");
+            }
             standing.why = Some(lost.to_string());
         }
     }

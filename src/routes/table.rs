@@ -315,13 +315,7 @@ impl Installed<'_> {
             upstream_name,
             route.stub.is_some(),
         );
-        if !limits.is_empty() {
-            metrics.expect_refusals(&["rate_limited"]);
-        }
-        let closes = |rule: &Arc<LimitRule>| matches!(rule.shared, Some((OnLoss::Closed, _)));
-        if limits.iter().any(closes) {
-            metrics.expect_refusals(&["store_closed"]);
-        }
+        expect_limits(&metrics, &limits);
         if upstream.is_some() {
             metrics.expect_refusals(&["circuit_open"]);
         }
@@ -344,6 +338,17 @@ impl Installed<'_> {
             metrics,
             webhooks,
         }
+    }
+}
+
+/// What these limits may refuse.
+fn expect_limits(metrics: &RouteMetrics, limits: &[Arc<LimitRule>]) {
+    if !limits.is_empty() {
+        metrics.expect_refusals(&["rate_limited"]);
+    }
+    let closes = |rule: &Arc<LimitRule>| matches!(rule.shared, Some((OnLoss::Closed, _)));
+    if limits.iter().any(closes) {
+        metrics.expect_refusals(&["store_closed"]);
     }
 }
 

@@ -27,6 +27,7 @@ mod deadline;
 mod drain;
 mod duplicates;
 mod fallback;
+mod fleet;
 mod forwarding;
 mod hostile;
 mod limits;
