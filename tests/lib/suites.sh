@@ -3,12 +3,15 @@
 # `passed` and `failed`. Sourced by tests/run.
 # shellcheck disable=SC2034 # read there
 
-SUITES=(cargo redis sdk loom)
+SUITES=(cargo redis sdk loom traces observability chart)
 
 declare -A TITLES=(
     [cargo]="unit and integration tests"
     [redis]="several replicas on real Redis servers"
     [sdk]="the vendors' SDKs through the static binary"
+    [traces]="traces at a receiver of the official kind"
+    [observability]="dashboards and alerts on a real Prometheus"
+    [chart]="the chart by the real Helm, judged by Kubernetes' schemas"
     [loom]="every interleaving of the breaker's concurrent part"
 )
 
@@ -52,6 +55,30 @@ suite_sdk() {
     build_static || { passed=0 failed=1 && return; }
     export TRUNKLINE_BIN PYTHONPYCACHEPREFIX=$WORK/pycache
     run_counted '^=+ .* in [0-9.]+s' python -m pytest tests/sdk
+}
+
+suite_traces() {
+    run_ops test_traces.py
+}
+
+suite_observability() {
+    install_promtool
+    run_ops test_dashboards.py
+}
+
+suite_chart() {
+    install_ops
+    install_helm
+    install_operator_models
+    run_ops test_chart.py
+}
+
+# run_ops FILE: tests of what operators are given, through the static binary.
+run_ops() {
+    install_ops
+    build_static || { passed=0 failed=1 && return; }
+    export TRUNKLINE_BIN PYTHONPYCACHEPREFIX=$WORK/pycache
+    run_counted '^=+ .* in [0-9.]+s' env PATH="$WORK/ops/bin:$PATH" python -m pytest "tests/ops/$1"
 }
 
 # Linked statically for this machine's own target, as the image will hold it.
