@@ -100,9 +100,37 @@ pub fn shown(at: Instant) -> SystemTime {
     }
 }
 
+/// Seconds in words, as coarse as a glance needs: `12 s`, `4 min 12 s`, `3 h 5 min`, `2 d 1 h`.
+pub fn lasting(seconds: u64) -> String {
+    let (large, small, names) = match seconds {
+        0..60 => return format!("{seconds} s"),
+        60..3600 => (seconds / 60, seconds % 60, ("min", "s")),
+        3600..86_400 => (seconds / 3600, seconds % 3600 / 60, ("h", "min")),
+        _ => (seconds / 86_400, seconds % 86_400 / 3600, ("d", "h")),
+    };
+    match small {
+        0 => format!("{large} {}", names.0),
+        _ => format!("{large} {} {small} {}", names.0, names.1),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_said_as_a_person_would() {
+        for (seconds, words) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (252, "4 min 12 s"),
+            (11_100, "3 h 5 min"),
+            (176_400, "2 d 1 h"),
+        ] {
+            assert_eq!(lasting(seconds), words);
+        }
+    }
 
     #[test]
     fn wall_time_is_shown_as_rfc_3339() {

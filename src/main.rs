@@ -1,4 +1,4 @@
-//! The binary: the allocator, the TLS provider, the log, and a verb.
+//! The binary: the allocator, the TLS provider, and a verb.
 
 use std::process::ExitCode;
 
@@ -6,11 +6,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    trunkline::telemetry::logging::start();
-    if rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .is_err()
-    {
+    let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    if installed.is_err() {
         tracing::debug!("a TLS provider was installed before");
     }
     ExitCode::from(trunkline::cli::main())

@@ -1,8 +1,9 @@
 //! `healthcheck`: asks a running proxy whether it is ready, for images that hold no other client.
 
+use super::remote::reachable;
 use crate::routes::compile;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,16 +30,6 @@ pub fn run(config: &Path) -> u8 {
             1
         }
     }
-}
-
-/// An unspecified address is reached on loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 fn ask(address: SocketAddr) -> std::io::Result<String> {

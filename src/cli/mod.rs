@@ -3,13 +3,19 @@
 //! Exit codes are the same for all: 0 well, 1 failed while running, 2 the words or the file are
 //! wrong. Nothing imports this room.
 
+pub mod breaker;
 pub mod check;
+mod columns;
+pub mod demo;
 pub mod explain;
 pub mod healthcheck;
+mod remote;
 pub mod routes;
 pub mod run;
 pub mod schema;
+pub mod status;
 
+use crate::telemetry::logging;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -51,6 +57,38 @@ enum Verb {
     Routes,
     /// Print the JSON Schema of the file.
     Schema,
+    /// Show how the running proxy is: circuits, limits, what is held.
+    Status {
+        /// Show it anew every second.
+        #[arg(long, short)]
+        watch: bool,
+        /// For people, or as the API answers it.
+        #[arg(long, short, value_enum, default_value = "table")]
+        output: status::Output,
+    },
+    /// Hold a circuit of the running proxy open or closed for a while, or give it back.
+    Breaker {
+        /// What is to be done with it.
+        #[arg(value_enum)]
+        act: breaker::Act,
+        /// The breaker: an upstream's name, or that of a shared one.
+        name: String,
+        /// How long it is held, such as 10m; at most 24h.
+        #[arg(long = "for", value_name = "TIME", required_if_eq_any = [("act", "open"), ("act", "close")])]
+        lasts: Option<String>,
+        /// Why: for the log, and for whoever looks at the page.
+        #[arg(long, required_if_eq_any = [("act", "open"), ("act", "close")])]
+        reason: Option<String>,
+    },
+    /// The whole story on this machine: an outage, probes, recovery, a call that is not placed twice.
+    Demo {
+        /// Go on with the load when the story is over, until Ctrl-C.
+        #[arg(long)]
+        keep: bool,
+        /// So many times as fast.
+        #[arg(long, default_value_t = 1.0, value_name = "TIMES")]
+        speed: f64,
+    },
     /// Exit 0 if the running proxy is ready, 1 if not.
     Healthcheck,
     /// Print completions for a shell.
@@ -63,7 +101,13 @@ enum Verb {
 /// Does what the command line says. The result is the exit code.
 pub fn main() -> u8 {
     let words = Words::parse();
-    match words.verb.unwrap_or(Verb::Run) {
+    let verb = words.verb.unwrap_or(Verb::Run);
+    logging::start(match verb {
+        // It tells its own story.
+        Verb::Demo { .. } => "off",
+        _ => "info",
+    });
+    match verb {
         Verb::Run => run::run(&words.config),
         Verb::Check => check::run(&words.config),
         Verb::Explain {
@@ -73,6 +117,17 @@ pub fn main() -> u8 {
         } => explain::run(&words.config, &method, &url, &headers),
         Verb::Routes => routes::run(&words.config),
         Verb::Schema => schema::run(),
+        Verb::Status { watch, output } => status::run(&words.config, output, watch),
+        Verb::Breaker {
+            act,
+            name,
+            lasts,
+            reason,
+        } => {
+            let reason = reason.unwrap_or_default();
+            breaker::run(&words.config, act, &name, lasts.as_deref(), &reason)
+        }
+        Verb::Demo { keep, speed } => demo::run(demo::Options { keep, speed }),
         Verb::Healthcheck => healthcheck::run(&words.config),
         Verb::Completions { shell } => {
             clap_complete::generate(

@@ -5,6 +5,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use super::columns::columns;
 use crate::routes::compile;
 use crate::routes::plan::{Plan, RoutePlan};
 use crate::routes::words::conditions;
@@ -29,25 +30,11 @@ pub fn run(path: &Path) -> u8 {
 fn table(plan: &Plan) -> String {
     let routes = plan.routes.iter().enumerate();
     let rows = routes.map(|(index, route)| row(plan, index, route));
-    let rows: Vec<[String; 6]> = std::iter::once(HEADS.map(str::to_owned))
+    let rows: Vec<Vec<String>> = std::iter::once(HEADS.map(str::to_owned))
         .chain(rows)
+        .map(Vec::from)
         .collect();
-    let mut widths = [0; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut out = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths);
-        let line: String = cells
-            .map(|(cell, width)| format!("{cell:width$}  "))
-            .collect();
-        out.push_str(line.trim_end());
-        out.push('\n');
-    }
-    out
+    columns(&rows)
 }
 
 fn row(plan: &Plan, index: usize, route: &RoutePlan) -> [String; 6] {

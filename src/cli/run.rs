@@ -42,7 +42,7 @@ pub fn run(config: &Path) -> u8 {
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    match serve(config, plan, started) {
+    match serve(config, plan, started, std::future::pending()) {
         Ok(()) => 0,
         Err(e) => {
             tracing::error!("{e:#}");
@@ -63,7 +63,16 @@ struct Running {
     exporter: Option<Exporter>,
 }
 
-fn serve(config: &Path, plan: Plan, started: clock::SystemTime) -> anyhow::Result<()> {
+/// Serves until a signal comes or what runs `beside` it has ended; then drains.
+///
+/// # Errors
+/// Why it could not start, or why the drain was cut short.
+pub(super) fn serve(
+    config: &Path,
+    plan: Plan,
+    started: clock::SystemTime,
+    beside: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let count = worker_count(&plan.process)?;
     let process = plan.process.clone();
     let bound = bind(&process, count)?;
@@ -116,7 +125,7 @@ fn serve(config: &Path, plan: Plan, started: clock::SystemTime) -> anyhow::Resul
         }
         tokio::spawn(viewers::follow(Arc::clone(&admin)));
         tokio::spawn(admin::serve(admin_socket, admin::router(admin)));
-        running.until_told().await
+        running.until_told(beside).await
     })
 }
 
@@ -239,26 +248,32 @@ impl Running {
             .any(|u| u.in_flight.load(Relaxed) > 0)
     }
 
-    /// Reloads, ticks and keeps up until a signal asks for the end; then drains.
-    async fn until_told(mut self) -> anyhow::Result<()> {
+    /// Loads the file again; what came of it is told elsewhere.
+    async fn load_again(&self) {
+        let reloader = Arc::clone(&self.reloader);
+        tokio::task::spawn_blocking(move || reloader.reload().is_ok())
+            .await
+            .ok();
+    }
+
+    /// Reloads, ticks and keeps up until a signal asks for the end, or `beside` ends; then drains.
+    async fn until_told(mut self, beside: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         let mut ticks = 0u32;
+        let mut beside = std::pin::pin!(beside);
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => {
-                    let reloader = Arc::clone(&self.reloader);
-                    tokio::task::spawn_blocking(move || reloader.reload().is_ok()).await.ok();
-                }
+                () = &mut beside => break,
+                _ = hang_up.recv() => self.load_again().await,
                 _ = tick.tick() => {
                     self.live.tick();
                     if ticks.is_multiple_of(2) && self.reloader.has_changed() {
-                        let reloader = Arc::clone(&self.reloader);
-                        tokio::task::spawn_blocking(move || reloader.reload().is_ok()).await.ok();
+                        self.load_again().await;
                     }
                     ticks = ticks.wrapping_add(1);
                     if ticks.is_multiple_of(4) {

@@ -32,6 +32,7 @@ mod forwarding;
 mod hostile;
 mod limits;
 mod metrics;
+mod operator;
 mod page;
 mod profiles;
 mod rate_limit;

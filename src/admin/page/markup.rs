@@ -1,5 +1,6 @@
 //! Text that is markup: what is ours goes in as it is, everything else is escaped.
 
+use crate::clock;
 use serde_json::Value;
 use std::fmt::{self, Write as _};
 
@@ -91,19 +92,9 @@ pub(super) fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Seconds in words, as coarse as a glance needs: `12 s`, `4 min 12 s`, `3 h 5 min`, `2 d 1 h`.
+/// Seconds in words.
 pub(super) fn lasting(seconds: &Value) -> String {
-    let seconds = seconds.as_u64().unwrap_or(0);
-    let (large, small, names) = match seconds {
-        0..60 => return format!("{seconds} s"),
-        60..3600 => (seconds / 60, seconds % 60, ("min", "s")),
-        3600..86_400 => (seconds / 3600, seconds % 3600 / 60, ("h", "min")),
-        _ => (seconds / 86_400, seconds % 86_400 / 3600, ("d", "h")),
-    };
-    match small {
-        0 => format!("{large} {}", names.0),
-        _ => format!("{large} {} {small} {}", names.0, names.1),
-    }
+    clock::lasting(seconds.as_u64().unwrap_or(0))
 }
 
 /// A count and what is counted: `1 call`, `2 calls`.
@@ -111,24 +102,5 @@ pub(super) fn counted(count: u64, one: &str) -> String {
     match count {
         1 => format!("1 {one}"),
         _ => format!("{count} {one}s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seconds_are_said_as_a_person_would() {
-        for (seconds, words) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (60, "1 min"),
-            (252, "4 min 12 s"),
-            (11_100, "3 h 5 min"),
-            (176_400, "2 d 1 h"),
-        ] {
-            assert_eq!(lasting(&seconds.into()), words);
-        }
     }
 }
