@@ -115,6 +115,21 @@ install_node() {
     fi
 }
 
+install_browser() {
+    local from=tests/browser
+    need chromium chromium
+    need node nodejs
+    need npm npm
+    node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' || fail "needs Node 20 or newer"
+    if ! unchanged "$WORK/browser/stamp" "$from/package.json" "$from/package-lock.json"; then
+        say "installing what drives the browser"
+        mkdir -p "$WORK/browser"
+        cp "$from/package.json" "$from/package-lock.json" "$from/.npmrc" "$WORK/browser/"
+        (cd "$WORK/browser" && npm ci --no-progress)
+        stamp "$WORK/browser/stamp" "$from/package.json" "$from/package-lock.json"
+    fi
+}
+
 # Debian's prometheus would also start a server: only the programs are taken out of it.
 install_promtool() {
     if ! command -v promtool >/dev/null && [ ! -x "$WORK/promtool/usr/bin/promtool" ]; then

@@ -3,12 +3,13 @@
 # `passed` and `failed`. Sourced by tests/run.
 # shellcheck disable=SC2034 # read there
 
-SUITES=(cargo redis sdk loom traces observability chart)
+SUITES=(cargo redis sdk browser loom traces observability chart)
 
 declare -A TITLES=(
     [cargo]="unit and integration tests"
     [redis]="several replicas on real Redis servers"
     [sdk]="the vendors' SDKs through the static binary"
+    [browser]="the status page in Chromium, on the real binary"
     [traces]="traces at a receiver of the official kind"
     [observability]="dashboards and alerts on a real Prometheus"
     [chart]="the chart by the real Helm, judged by Kubernetes' schemas"
@@ -92,6 +93,13 @@ build_static() {
         printf '%s is not static\n' "$TRUNKLINE_BIN"
         return 1
     fi
+}
+
+suite_browser() {
+    install_browser
+    cargo build --locked || { passed=0 failed=1 && return; }
+    TRUNKLINE_BIN=$PWD/target/debug/trunkline BROWSER_MODULES=$WORK/browser CHROMIUM=$(command -v chromium) \
+        run_counted '^browser result:' node tests/browser/page.mjs
 }
 
 # Loom replaces the lock and the atomics, in a crate that holds the breaker alone.
