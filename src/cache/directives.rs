@@ -88,17 +88,22 @@ impl Directives {
     }
 }
 
-/// Digits alone; anything else is no time at all.
+/// What cannot be read is no time at all.
 fn seconds(value: Option<&[u8]>) -> Duration {
-    let digits = value.unwrap_or_default();
+    value.and_then(whole_seconds).unwrap_or_default()
+}
+
+/// A number of digits alone.
+pub(super) fn whole_seconds(digits: &[u8]) -> Option<Duration> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Duration::ZERO;
+        return None;
     }
     let add = |sum: u64, digit: &u8| {
         let sum = sum.saturating_mul(10);
         sum.saturating_add(u64::from(digit.wrapping_sub(b'0')))
     };
-    Duration::from_secs(digits.iter().fold(0, add).min(LONGEST))
+    let seconds = digits.iter().fold(0, add).min(LONGEST);
+    Some(Duration::from_secs(seconds))
 }
 
 /// Calls `act` with each directive and its value, without the quotes.

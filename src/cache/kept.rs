@@ -163,10 +163,9 @@ fn may_replace(name: &HeaderName) -> bool {
         header::CONTENT_LENGTH,
         header::CONTENT_ENCODING,
         header::CONTENT_RANGE,
-        header::CONTENT_TYPE,
         header::VARY,
     ];
-    !body.contains(name)
+    !body.contains(name) && name != "content-md5"
 }
 
 /// What a client asks of a kept answer.

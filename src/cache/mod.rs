@@ -179,7 +179,12 @@ impl Lease {
         let head = Arc::new(head);
         let reader = self.flight.follow()?.into_reader();
         self.head = Some(Arc::clone(&head));
-        self.flight.land(Landing::Streams(Arc::clone(&head)));
+        if head.freshness.is_shared() {
+            self.flight.land(Landing::Streams(Arc::clone(&head)));
+        } else {
+            self.cache.lock().forget(&self.flight);
+            self.flight.land(Landing::Alone);
+        }
         Some((head, reader))
     }
 

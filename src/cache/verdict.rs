@@ -103,19 +103,10 @@ pub fn keep(settings: &Settings, answer: &Answer<'_>) -> Result<Freshness, NotKe
         return Err(NotKept::NotWhole);
     }
     let initial_age = initial_age(answer);
-    let explicit = lifetime(&said, answer);
-    // The origin's lifetime counts from when it made the answer, ours from when we got it.
-    let own = explicit.map(|lifetime| lifetime.saturating_sub(initial_age));
-    let lifetime = match (settings.ttl, answer.status.as_u16()) {
-        (Some(ttl), 200 | 203 | 301 | 308) => Some(ttl),
-        (Some(ttl), 204 | 300 | 404 | 410) => own.map(|own| own.min(ttl)),
-        (None, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 410) => own,
-        _ => None,
-    };
-    Ok(Freshness {
+    let freshness = |lifetime| Freshness {
         came: answer.came,
-        initial_age,
-        lifetime: lifetime.ok_or(NotKept::NoLifetime)?,
+        initial_age: initial_age.unwrap_or_default(),
+        lifetime,
         always_ask: said.no_cache,
         may_be_stale: !said.revalidate && !said.no_cache,
         while_revalidating: settings
@@ -126,7 +117,25 @@ pub fn keep(settings: &Settings, answer: &Answer<'_>) -> Result<Freshness, NotKe
             .stale_if_error
             .or(said.stale_if_error)
             .unwrap_or_default(),
-    })
+    };
+    // What states no lifetime may still be confirmed, or be of use on a bad day.
+    let useful = || {
+        let known = freshness(Duration::ZERO);
+        let stale = known.may_be_stale && !known.while_revalidating.max(known.if_error).is_zero();
+        stale || has(header::ETAG) || has(header::LAST_MODIFIED)
+    };
+    // The origin's lifetime counts from when it made the answer, ours from when we got it. An age that
+    // cannot be read leaves none of it.
+    let stated = lifetime(&said, answer);
+    let own = stated.map(|own| own.saturating_sub(initial_age.unwrap_or(own)));
+    let lifetime = match (settings.ttl, answer.status.as_u16()) {
+        (Some(ttl), 200 | 203 | 301 | 308) => Some(ttl),
+        (Some(ttl), 204 | 300 | 404 | 410) => own.map(|own| own.min(ttl)),
+        (None, 200 | 203 | 301 | 308) => own.or_else(|| useful().then_some(Duration::ZERO)),
+        (None, 204 | 300 | 404 | 410) => own,
+        _ => None,
+    };
+    lifetime.map(freshness).ok_or(NotKept::NoLifetime)
 }
 
 /// Whether its end can be told from a break, and it is all of the thing.
@@ -162,22 +171,20 @@ fn lifetime(said: &Directives, answer: &Answer<'_>) -> Option<Duration> {
     said.s_maxage.or(said.max_age).or_else(until)
 }
 
-/// How old it was when it came (RFC 9111 4.2.3).
-fn initial_age(answer: &Answer<'_>) -> Duration {
+/// How old it was when it came (RFC 9111 4.2.3); nothing where its `Age` is not one number.
+fn initial_age(answer: &Answer<'_>) -> Option<Duration> {
     let delay = answer.came.saturating_duration_since(answer.asked);
-    let stated = answer.fields.get(header::AGE);
-    let stated = stated
-        .and_then(|age| age.to_str().ok())
-        .and_then(|age| age.split(',').next())
-        .and_then(|age| age.trim().parse::<u32>().ok());
-    let stated = stated.map_or(Duration::ZERO, |age| {
-        Duration::from_secs(u64::from(age)) + delay
-    });
+    let mut lines = answer.fields.get_all(header::AGE).iter();
+    let stated = match (lines.next(), lines.next()) {
+        (None, _) => Duration::ZERO,
+        (Some(age), None) => super::directives::whole_seconds(age.as_bytes())? + delay,
+        (Some(_), Some(_)) => return None,
+    };
     let made = answer.fields.get(header::DATE).and_then(date);
     let apparent = made.and_then(|made| answer.wall.duration_since(made).ok());
     // A date has no parts of a second, and clocks differ: what is under two seconds is no age.
     let apparent = apparent.filter(|age| *age >= Duration::from_secs(2));
-    stated.max(apparent.unwrap_or_default())
+    Some(stated.max(apparent.unwrap_or_default()))
 }
 
 pub(super) fn date(field: &header::HeaderValue) -> Option<SystemTime> {
@@ -188,6 +195,11 @@ impl Freshness {
     /// How long ago it came or was confirmed.
     fn resident(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.came)
+    }
+
+    /// Whether others than the one who asked may be given it as it comes.
+    pub fn is_shared(&self) -> bool {
+        !self.always_ask && !self.lifetime.is_zero()
     }
 
     /// Its age as it is shown (RFC 9111 5.1).

@@ -11,12 +11,16 @@ use crate::profile::Reading;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::{Answered, Prepared};
 use crate::proxy::refusal::Refusal;
+use crate::upstream::target::Endpoint;
+use http::{HeaderMap, Uri, header};
 use metrics::Counter;
+use std::sync::Arc;
 
 /// A change under way. Dropped before it is settled, its outcome is unknown.
 pub struct Change {
     cache: Cache,
     dropped: Counter,
+    endpoint: Arc<Endpoint>,
     resources: Vec<Resource>,
 }
 
@@ -31,16 +35,18 @@ impl Change {
         Some(Change {
             cache: table.live.cache().clone(),
             dropped: metrics.counter("trunkline_cache_invalidations_total", &[]),
+            endpoint: Arc::clone(&prepared.endpoint),
             resources: Resource::changed_at(&place(prepared)),
         })
     }
 
     /// What became of it.
     pub fn settle(mut self, went: &Result<(Answered, Reading), Refusal>) {
-        let resources = std::mem::take(&mut self.resources);
+        let mut resources = std::mem::take(&mut self.resources);
         match went {
             Ok((answered, _)) => match answered.0.status().as_u16() {
                 200..=399 => {
+                    resources.extend(self.named(answered.0.headers()));
                     let count = self.cache.changed(&resources);
                     self.dropped.increment(count as u64);
                 }
@@ -52,6 +58,28 @@ impl Change {
             }
             Err(_) => {}
         }
+    }
+}
+
+impl Change {
+    /// What the answer names as made or changed, where that is at the same place (RFC 9111 4.4).
+    fn named(&self, fields: &HeaderMap) -> Vec<Resource> {
+        let own = self.endpoint.host_field.to_str().unwrap_or_default();
+        let names = [header::LOCATION, header::CONTENT_LOCATION];
+        let named = names.iter().filter_map(|name| fields.get(name));
+        let read = named.filter_map(|uri| Uri::try_from(uri.as_bytes()).ok());
+        let near = read.filter(|uri| {
+            let authority = uri.authority().map(|a| a.as_str());
+            authority.is_none_or(|authority| authority.eq_ignore_ascii_case(own))
+        });
+        near.map(|uri| {
+            Resource::at(&Place {
+                tls: self.endpoint.tls,
+                authority: own,
+                path: uri.path(),
+            })
+        })
+        .collect()
     }
 }
 

@@ -41,6 +41,19 @@ pub struct Rescue {
     pub kept: Option<Arc<Kept>>,
 }
 
+impl Rescue {
+    /// The request with this head; its body and what is kept for it are not known yet.
+    pub fn of(head: Parts, entry: Entry, params: Params) -> Box<Self> {
+        Box::new(Rescue {
+            head,
+            entry,
+            params,
+            body: None,
+            kept: None,
+        })
+    }
+}
+
 /// Who answered.
 enum Rescued {
     /// A canned answer.

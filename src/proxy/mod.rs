@@ -268,15 +268,7 @@ async fn serve(
     let confirmed = head.headers.get(&create::CONFIRMED).cloned();
     let kept = (!plan.fallback.is_empty()).then(|| head.clone());
     let prepared = forward::prepare(exchange, &way, &entry, &found.params, head)?;
-    let rescue = kept.map(|head| {
-        Box::new(Rescue {
-            head,
-            entry,
-            params: found.params,
-            body: None,
-            kept: None,
-        })
-    });
+    let rescue = kept.map(|head| Rescue::of(head, entry, found.params));
     let ready = Ready {
         prepared,
         confirmed,

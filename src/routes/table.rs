@@ -299,12 +299,8 @@ impl Installed<'_> {
         if let (Some(circuit), Some(bulkhead)) = (&circuit, &bulkhead) {
             circuit.watch_room(bulkhead);
         }
-        let limits: Vec<_> = route
-            .limits
-            .iter()
-            .filter_map(|i| self.limits.get(*i))
-            .cloned()
-            .collect();
+        let limits = route.limits.iter().filter_map(|i| self.limits.get(*i));
+        let limits: Vec<_> = limits.cloned().collect();
         let upstream_name = route
             .upstream
             .and_then(|i| self.plan.upstreams.get(i))
@@ -319,10 +315,8 @@ impl Installed<'_> {
         if upstream.is_some() {
             metrics.expect_refusals(&["circuit_open"]);
         }
-        let scenario = route
-            .stub
-            .is_some()
-            .then(|| self.live.scenario(&route.name));
+        let stub = route.stub.as_ref();
+        let scenario = stub.map(|_| self.live.scenario(&route.name));
         let webhooks = self.webhooks(route, &metrics);
         Route {
             index,

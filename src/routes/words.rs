@@ -117,7 +117,7 @@ mod tests {
     fn policies_stand_in_the_order_in_which_a_request_meets_them() {
         let text = "\
 rate_limits: { few: { requests: 5 } }
-upstreams: { api: { url: https://api.example, profile: vapi } }
+upstreams: { api: { url: https://api.example, profile: vapi, retry: { attempts: 2 } } }
 stubs: { enabled: false }
 routes:
   - { name: all, match: { path: /x }, upstream: api, rate_limit: few, stub: {}, fallback: [{ stub: {} }] }

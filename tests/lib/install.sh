@@ -130,6 +130,20 @@ install_browser() {
     fi
 }
 
+install_cache_tests() {
+    local from=tests/rfc9111
+    need node nodejs
+    need npm npm
+    node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)' || fail "needs Node 20 or newer"
+    if ! unchanged "$WORK/rfc9111/stamp" "$from/package.json" "$from/package-lock.json"; then
+        say "installing the public tests for HTTP caches"
+        mkdir -p "$WORK/rfc9111"
+        cp "$from/package.json" "$from/package-lock.json" "$from/.npmrc" "$WORK/rfc9111/"
+        (cd "$WORK/rfc9111" && npm ci --no-progress --ignore-scripts)
+        stamp "$WORK/rfc9111/stamp" "$from/package.json" "$from/package-lock.json"
+    fi
+}
+
 # Debian's prometheus would also start a server: only the programs are taken out of it.
 install_promtool() {
     if ! command -v promtool >/dev/null && [ ! -x "$WORK/promtool/usr/bin/promtool" ]; then

@@ -3,11 +3,12 @@
 # `passed` and `failed`. Sourced by tests/run.
 # shellcheck disable=SC2034 # read there
 
-SUITES=(cargo redis sdk browser loom traces observability chart)
+SUITES=(cargo redis rfc9111 sdk browser loom traces observability chart)
 
 declare -A TITLES=(
     [cargo]="unit and integration tests"
     [redis]="several replicas on real Redis servers"
+    [rfc9111]="the public tests for HTTP caches"
     [sdk]="the vendors' SDKs through the static binary"
     [browser]="the status page in Chromium, on the real binary"
     [traces]="traces at a receiver of the official kind"
@@ -46,6 +47,12 @@ suite_cargo() {
 suite_redis() {
     install_redis
     run_counted '^test result:' cargo test --locked --test redis -- --test-threads=1
+}
+
+suite_rfc9111() {
+    install_cache_tests
+    cargo build --locked || { passed=0 failed=1 && return; }
+    run_counted '^[0-9]+ passed' node tests/rfc9111/run.mjs target/debug/trunkline "$WORK/rfc9111"
 }
 
 suite_sdk() {

@@ -41,6 +41,7 @@ struct Said {
     cookie: bool,
     vary_all: bool,
     framed: bool,
+    etag: bool,
 }
 
 fn said() -> impl Strategy<Value = Said> {
@@ -58,11 +59,12 @@ fn said() -> impl Strategy<Value = Said> {
             rare(),
             rare(),
             prop::bool::weighted(0.9),
+            any::<bool>(),
         ),
     )
         .prop_map(
             |((status, no_store, private, no_cache, must_revalidate, max_age), b)| {
-                let (s_maxage, expires_in, age, cookie, vary_all, framed) = b;
+                let (s_maxage, expires_in, age, cookie, vary_all, framed, etag) = b;
                 Said {
                     status,
                     no_store,
@@ -76,6 +78,7 @@ fn said() -> impl Strategy<Value = Said> {
                     cookie,
                     vary_all,
                     framed,
+                    etag,
                 }
             },
         )
@@ -105,12 +108,13 @@ fn spelt(said: &Said, wall: SystemTime) -> HeaderMap {
     lines.extend(said.age.map(|n| ("age", n.to_string())));
     lines.extend(said.cookie.then(|| ("set-cookie", "a=b".to_owned())));
     lines.extend(said.vary_all.then(|| ("vary", "accept, *".to_owned())));
+    lines.extend(said.etag.then(|| ("etag", "\"a\"".to_owned())));
     lines.extend(said.framed.then(|| ("content-length", "1".to_owned())));
     fields(&lines)
 }
 
 /// Seconds from its coming for which it is fresh, if it may be kept.
-fn oracle(ttl: Option<u64>, said: &Said) -> Option<u64> {
+fn oracle(ttl: Option<u64>, said: &Said, stale: bool) -> Option<u64> {
     let framed = said.framed || said.status == 204;
     if said.no_store || said.private || said.cookie || said.vary_all || !framed {
         return None;
@@ -121,9 +125,12 @@ fn oracle(ttl: Option<u64>, said: &Said) -> Option<u64> {
         _ => None,
     };
     let own = stated.map(|n| n.saturating_sub(said.age.unwrap_or(0)));
+    let may_be_stale = !said.no_cache && !said.must_revalidate && said.s_maxage.is_none();
+    let useful = said.etag || (stale && may_be_stale);
     match (said.status, ttl) {
         (200 | 203 | 301 | 308, Some(ttl)) => Some(ttl),
-        (200 | 203 | 204 | 300 | 301 | 308 | 404 | 410, None) => own,
+        (200 | 203 | 301 | 308, None) => own.or(useful.then_some(0)),
+        (204 | 300 | 404 | 410, None) => own,
         (204 | 300 | 404 | 410, Some(ttl)) => own.map(|own| own.min(ttl)),
         _ => None,
     }
@@ -161,7 +168,8 @@ proptest! {
             wall,
         };
         let kept = keep(&settings, &answer);
-        let expected = oracle(ttl, &said);
+        let stale = swr.unwrap_or(0).max(sie.unwrap_or(0)) > 0;
+        let expected = oracle(ttl, &said, stale);
         prop_assert_eq!(kept.ok().map(|f| f.lifetime.as_secs()), expected);
         let (Ok(freshness), Some(lifetime)) = (kept, expected) else { return Ok(()); };
 
@@ -205,9 +213,6 @@ fn an_age_is_the_greater_of_what_is_stated_and_what_the_dates_say() {
     for (lines, age) in [
         (vec![], 0),
         (vec![("age", "30".to_owned())], 32),
-        (vec![("age", "30, 40".to_owned())], 32),
-        (vec![("age", "-1".to_owned())], 0),
-        (vec![("age", "x".to_owned())], 0),
         (vec![("date", date(50))], 50),
         (vec![("date", date(1))], 0),
         (vec![("age", "60".to_owned()), ("date", date(50))], 62),
@@ -221,6 +226,38 @@ fn an_age_is_the_greater_of_what_is_stated_and_what_the_dates_say() {
             came: came + Duration::from_secs(2),
             wall,
         };
-        assert_eq!(initial_age(&answer).as_secs(), age, "{lines:?}");
+        assert_eq!(
+            initial_age(&answer).map(|age| age.as_secs()),
+            Some(age),
+            "{lines:?}"
+        );
+    }
+}
+
+#[test]
+fn an_age_that_cannot_be_read_leaves_nothing_of_the_origins_lifetime() {
+    let (came, wall) = (clock::now(), SystemTime::UNIX_EPOCH);
+    for lines in [
+        vec![("age", "30, 40")],
+        vec![("age", "0"), ("age", "0")],
+        vec![("age", "-1")],
+        vec![("age", "x")],
+        vec![("age", "1.5")],
+        vec![("age", "")],
+    ] {
+        let mut lines: Vec<_> = lines.into_iter().map(|(n, v)| (n, v.to_owned())).collect();
+        lines.push(("cache-control", "max-age=60".to_owned()));
+        lines.push(("content-length", "1".to_owned()));
+        let made = fields(&lines);
+        let answer = Answer {
+            status: StatusCode::OK,
+            version: Version::HTTP_11,
+            fields: &made,
+            asked: came,
+            came,
+            wall,
+        };
+        let lifetime = |ttl| keep(&settings(ttl), &answer).unwrap().lifetime.as_secs();
+        assert_eq!((lifetime(None), lifetime(Some(9))), (0, 9), "{lines:?}");
     }
 }

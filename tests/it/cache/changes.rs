@@ -75,6 +75,26 @@ fn a_change_drops_the_thing_and_its_list_for_every_account_and_route() {
 }
 
 #[test]
+fn what_a_change_names_as_made_or_changed_goes_too() {
+    for name in ["Location", "Content-Location"] {
+        let up = upstream(reply(201).header(name, "/assistant/9"));
+        let proxy = vendor(&up, "");
+        let before = read(&proxy, "/v/assistant/9", "a");
+        proxy.send(&post("/v/elsewhere", "{}"));
+        assert_ne!(read(&proxy, "/v/assistant/9", "a"), before, "{name}");
+        let up = upstream(reply(201).header(name, "http://other.example/assistant/9"));
+        let proxy = vendor(&up, "");
+        let before = read(&proxy, "/v/assistant/9", "a");
+        proxy.send(&post("/v/elsewhere", "{}"));
+        assert_eq!(
+            read(&proxy, "/v/assistant/9", "a"),
+            before,
+            "{name} of others"
+        );
+    }
+}
+
+#[test]
 fn a_change_that_was_refused_drops_nothing() {
     for status in [400, 401, 404, 409, 422] {
         let up = upstream(reply(status));

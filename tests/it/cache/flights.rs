@@ -116,6 +116,7 @@ fn what_may_not_be_shared_goes_to_the_one_who_asked_alone() {
     for (name, value) in [
         ("Cache-Control", "no-store"),
         ("Cache-Control", "private"),
+        ("Cache-Control", "no-cache"),
         ("Set-Cookie", "session=1"),
         ("Vary", "*"),
     ] {
