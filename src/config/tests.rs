@@ -215,7 +215,8 @@ fn an_anchor_bomb_is_refused_quickly() {
         problem.contains("repetition limit") || problem.contains("repeat too much"),
         "{problem}"
     );
-    assert!(start.elapsed() < Duration::from_secs(5));
+    // Followed to its end it would outlast the machine; so long it may take on a busy one.
+    assert!(start.elapsed() < Duration::from_secs(60));
     let deep = "[".repeat(100_000);
     assert!(only(&deep).contains("not valid YAML"), "deep nesting");
 }
