@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod guard;
+pub mod held;
 pub mod kept;
 pub mod page;
 pub mod pulse;
@@ -71,6 +72,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/status", get(api::status))
         .route("/api/v1/breakers", get(api::breakers))
         .route("/api/v1/routes", get(api::routes))
+        .route("/api/v1/credentials", get(held::credentials))
         .route("/api/v1/events", get(stream::events))
         .route("/api/v1/breakers/{name}", put(writes::force))
         .route("/api/v1/cache/{route}", delete(kept::purge))

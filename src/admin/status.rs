@@ -3,7 +3,7 @@
 //! Holds names, numbers and reasons; never a secret, and of a client only a hashed identity or its
 //! address. Times stand beside the seconds to or since them, so that nobody has to reckon.
 
-use super::{Admin, kept, store};
+use super::{Admin, held, kept, store};
 use crate::clock::{self, Instant};
 use crate::guard::HeldView;
 use crate::live::circuit::Circuit;
@@ -71,6 +71,7 @@ pub fn whole(admin: &Admin, extent: Extent) -> Value {
         "upstreams": upstreams(admin, &table, extent),
         "upstreams_total": table.upstreams.len(),
         "breakers": breakers(&table),
+        "credentials": held::all(&table),
         "limits": limits(&table),
         "store": store::whole(&table),
         "refusals": refusals(&table),

@@ -6,9 +6,11 @@
 pub mod breaker;
 pub mod check;
 mod columns;
+pub mod credentials;
 pub mod demo;
 pub mod explain;
 pub mod healthcheck;
+pub mod login;
 mod remote;
 pub mod routes;
 pub mod run;
@@ -55,6 +57,19 @@ enum Verb {
     },
     /// Print the compiled table, one line a route.
     Routes,
+    /// Print what is held for callers: names, states and when tokens end, never values.
+    Credentials,
+    /// Let a person agree, and keep the refresh token of a credential.
+    Login {
+        /// The credential's name in the file.
+        name: String,
+        /// Print a code to type in on any device, for a machine without a browser.
+        #[arg(long)]
+        device: bool,
+        /// The port on loopback to which the browser comes back; 0 takes a free one.
+        #[arg(long, default_value_t = 0, conflicts_with = "device")]
+        port: u16,
+    },
     /// Print the JSON Schema of the file.
     Schema,
     /// Show how the running proxy is: circuits, limits, what is held.
@@ -116,6 +131,8 @@ pub fn main() -> u8 {
             headers,
         } => explain::run(&words.config, &method, &url, &headers),
         Verb::Routes => routes::run(&words.config),
+        Verb::Credentials => credentials::run(&words.config),
+        Verb::Login { name, device, port } => login::run(&words.config, &name, device, port),
         Verb::Schema => schema::run(),
         Verb::Status { watch, output } => status::run(&words.config, output, watch),
         Verb::Breaker {

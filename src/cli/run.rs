@@ -7,6 +7,8 @@ use crate::admin::pulse::Pulse;
 use crate::admin::viewers::{self, Viewers};
 use crate::admin::{self, Admin};
 use crate::clock::{self, Duration};
+use crate::credential::News;
+use crate::credential::keeper::{Change, keep};
 use crate::live::Live;
 use crate::proxy::{Stopping, Worker};
 use crate::reload::Reloader;
@@ -23,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// How long the last spans have to be delivered, whatever is left of the grace: enough for a
 /// collector that is there, and not much for one that is not.
@@ -125,8 +128,33 @@ pub(super) fn serve(
         }
         tokio::spawn(viewers::follow(Arc::clone(&admin)));
         tokio::spawn(admin::serve(admin_socket, admin::router(admin)));
-        running.until_told(beside).await
+        running.with_tokens(beside).await
     })
+}
+
+/// Keeps the tokens fresh that are held for callers, and tells everyone what changes.
+async fn keep_tokens(live: Arc<Live>, stop: CancellationToken) {
+    let tell = |change: Change| {
+        let name = change.name.as_str();
+        let what = match change.news {
+            News::Recovered => {
+                tracing::info!(credential = name, "credential: there is a token again");
+                "there is a token again".to_owned()
+            }
+            News::Failed(why) => {
+                tracing::warn!(credential = name, error = why, "credential: no new token");
+                format!("no new token: {why}")
+            }
+            News::Died(why) => {
+                tracing::error!(credential = name, error = why, "credential: dead");
+                format!("dead until it is renewed: {why}")
+            }
+        };
+        let facts = serde_json::Value::Null;
+        live.events.announce("credential", name, what, facts);
+    };
+    let resolver = Arc::new(Resolver::default());
+    keep(&live.credentials, resolver, stop, tell).await;
 }
 
 /// The state that outlives every reload, with its metrics at their start.
@@ -254,6 +282,16 @@ impl Running {
         tokio::task::spawn_blocking(move || reloader.reload().is_ok())
             .await
             .ok();
+    }
+
+    /// Runs to the end, with the tokens kept fresh until the last request has gone.
+    async fn with_tokens(self, beside: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let stop = CancellationToken::new();
+        let keeper = tokio::spawn(keep_tokens(Arc::clone(&self.live), stop.clone()));
+        let ended = self.until_told(beside).await;
+        stop.cancel();
+        keeper.await.ok();
+        ended
     }
 
     /// Reloads, ticks and keeps up until a signal asks for the end, or `beside` ends; then drains.

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::oauth2::OAuth2;
 use super::units::{Flag, Secret, Text};
 
 /// A credential that is added for the caller; exactly one of its kinds is given.
@@ -21,6 +22,8 @@ pub struct Credential {
     pub header: Option<FieldCredential>,
     /// HTTP basic authentication.
     pub basic: Option<BasicCredential>,
+    /// A bearer token that is asked for and kept fresh.
+    pub oauth2: Option<OAuth2>,
 }
 
 /// A secret in a header field. It is not set while its value is empty.

@@ -13,6 +13,7 @@ use super::units::{Address, Count, Dur, Flag, Identify, Network, Secret, Size, T
 
 pub use super::cache::{Cache, CacheBound};
 pub use super::credential::{BasicCredential, Credential, FieldCredential, UsedCredential};
+pub use super::oauth2::{GrantKind, OAuth2, Provider, TokenTimeouts};
 pub use super::profile::{
     AnswerCase, AnswerOutcome, Dialect, OwnProfile, Processed, ProfileName, Statuses,
 };

@@ -1,56 +1,35 @@
 //! Credentials that we hold: what is put on a request for the caller, and who may use that.
 //!
 //! A credential is known by its name; its secrets are in [`secret`], which no log, error or `Debug`
-//! output can show. Whoever may call on our account is [`callers`]' decision. Nothing here chooses a
-//! status of ours or looks at a body. Compiled by the routes, used by the proxy at each attempt.
+//! output can show. Tokens that change are [`oauth`]'s, and [`keeper`] alone asks for them. Whoever
+//! may call on our account is [`callers`]' decision. Nothing here chooses a status of ours or looks at
+//! a body. Compiled by the routes, used by the proxy at each attempt.
 
 pub mod callers;
+pub mod endpoint;
+pub mod grant;
+pub mod keeper;
+pub mod login;
+pub mod oauth;
+pub mod persist;
 pub mod secret;
+pub mod settings;
+pub mod shown;
+pub mod store;
 
 pub use callers::{Call, Callers, Denied, Proof};
+pub use oauth::News;
 pub use secret::{Secret, Source, Watched};
+pub use settings::{Kind, Settings};
+pub use shown::{Phase, Shown};
+pub use store::Credentials;
 
-use crate::clock::Instant;
+use crate::clock::{self, Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
+use oauth::OAuth;
 use std::sync::Arc;
-
-/// What a credential is, as the configuration says.
-pub struct Settings {
-    /// The field that it fills.
-    pub header: HeaderName,
-    /// Where the field's value comes from.
-    pub kind: Kind,
-}
-
-/// Where a field's value comes from.
-pub enum Kind {
-    /// A secret behind a prefix.
-    Plain {
-        /// What stands before it.
-        prefix: String,
-        /// The secret.
-        value: Source,
-    },
-    /// HTTP basic authentication (RFC 7617).
-    Basic {
-        /// The user name.
-        username: String,
-        /// The password.
-        password: Source,
-    },
-}
-
-impl Kind {
-    /// How people call it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Kind::Plain { .. } => "header",
-            Kind::Basic { .. } => "basic",
-        }
-    }
-}
 
 /// Why there is nothing to put on a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +39,21 @@ pub enum Lack {
         /// What, in one sentence without any secret.
         why: String,
     },
+    /// It may come back by itself.
+    Unavailable {
+        /// What is wrong, in one sentence without any secret.
+        why: String,
+        /// When it is asked for again.
+        retry_after: Duration,
+    },
+}
+
+/// What is put on one request.
+pub struct Value {
+    /// The field's value, marked as sensitive.
+    pub field: HeaderValue,
+    /// Which of the credential's tokens it is, where they change.
+    pub generation: Option<u64>,
 }
 
 /// A credential that is in use.
@@ -68,18 +62,22 @@ pub struct Credential {
     pub name: String,
     /// The field that it fills.
     pub header: HeaderName,
+    /// How people call its kind.
+    pub kind: &'static str,
     held: Held,
 }
 
 enum Held {
     Plain { prefix: String, value: Watched },
     Basic { username: String, password: Watched },
+    OAuth(Arc<OAuth>),
+    Nothing,
 }
 
-impl Credential {
-    /// The credential of that name.
-    pub fn new(name: &str, settings: &Settings) -> Self {
-        let held = match &settings.kind {
+impl Held {
+    /// A secret that stands in the file or beside it.
+    fn fixed(kind: &Kind) -> Self {
+        match kind {
             Kind::Plain { prefix, value } => Held::Plain {
                 prefix: prefix.clone(),
                 value: Watched::new(value.clone()),
@@ -88,19 +86,58 @@ impl Credential {
                 username: username.clone(),
                 password: Watched::new(password.clone()),
             },
-        };
+            Kind::OAuth(_) => Held::Nothing,
+        }
+    }
+}
+
+impl Credential {
+    fn holding(name: &str, settings: &Settings, held: Held) -> Self {
         Credential {
             name: name.to_owned(),
             header: settings.header.clone(),
+            kind: settings.kind.name(),
             held,
         }
     }
 
-    /// The field's value for a request that goes out now. It is marked as sensitive.
+    /// What to put on a request that goes out now; waits for a token that is on its way until `until`.
     ///
     /// # Errors
     /// There is none.
-    pub fn value(&self, now: Instant) -> Result<HeaderValue, Lack> {
+    pub async fn value(&self, until: Instant) -> Result<Value, Lack> {
+        let Held::OAuth(oauth) = &self.held else {
+            let field = self.fixed(clock::now());
+            let generation = None;
+            return field
+                .map(|field| Value { field, generation })
+                .map_err(|why| Lack::Dead { why });
+        };
+        let token = oauth.token(until).await?;
+        let why = || "its token holds bytes that no header field can carry".to_owned();
+        let field = field(&["Bearer ", token.secret.expose()]);
+        Ok(Value {
+            field: field.ok_or_else(|| Lack::Dead { why: why() })?,
+            generation: Some(token.generation),
+        })
+    }
+
+    /// The upstream has refused that token: whether there is another to try, which is waited for until
+    /// `until`.
+    pub async fn renewed(&self, generation: u64, until: Instant) -> bool {
+        match &self.held {
+            Held::OAuth(oauth) => oauth.renewed(generation, until).await,
+            _ => false,
+        }
+    }
+
+    /// Whether its tokens change, so that a refused one may have a successor.
+    pub fn renews(&self) -> bool {
+        matches!(self.held, Held::OAuth(_))
+    }
+
+    /// The field of a secret that does not change by itself.
+    fn fixed(&self, now: Instant) -> Result<HeaderValue, String> {
         let (secret, made) = match &self.held {
             Held::Plain { prefix, value } => {
                 let secret = value.get(now);
@@ -112,14 +149,13 @@ impl Credential {
                 let made = secret.as_ref().map(|s| basic(username, s));
                 (secret, made)
             }
+            Held::OAuth(_) | Held::Nothing => (None, None),
         };
-        let why = match (secret, made) {
-            (_, Some(Some(value))) => return Ok(value),
-            (Some(_), _) => "its secret holds bytes that no header field can carry",
-            (None, _) => "its file cannot be read or is empty",
-        };
-        let why = why.to_owned();
-        Err(Lack::Dead { why })
+        match (secret, made) {
+            (_, Some(Some(value))) => Ok(value),
+            (Some(_), _) => Err("its secret holds bytes that no header field can carry".to_owned()),
+            (None, _) => Err("its file cannot be read or is empty".to_owned()),
+        }
     }
 }
 
@@ -148,9 +184,10 @@ mod tests {
     use super::*;
     use http::header::AUTHORIZATION;
 
-    fn held(kind: Kind) -> Result<HeaderValue, Lack> {
+    fn held(kind: Kind) -> Result<HeaderValue, String> {
+        let held = Held::fixed(&kind);
         let header = AUTHORIZATION;
-        Credential::new("c", &Settings { header, kind }).value(Instant::now())
+        Credential::holding("c", &Settings { header, kind }, held).fixed(Instant::now())
     }
 
     fn inline(text: &str) -> Source {
@@ -184,7 +221,7 @@ mod tests {
             prefix: String::new(),
             value: inline("can\nary"),
         });
-        let text = format!("{:?}", lack.unwrap_err());
+        let text = lack.unwrap_err();
         assert!(!text.contains("ary"), "{text}");
     }
 }

@@ -57,6 +57,13 @@ impl Secret {
         self.0.expose_secret()
     }
 
+    /// Tells it from others, where it must not be told what it is.
+    pub fn digest(&self) -> String {
+        let digest =
+            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.expose().as_bytes());
+        format!("{:02x?}", digest.as_ref())
+    }
+
     /// Whether it is exactly that, in time that depends on the lengths alone.
     pub fn is(&self, other: &[u8]) -> bool {
         let own = self.expose().as_bytes();

@@ -18,7 +18,7 @@ const EVENTS: usize = 200;
 pub struct Event {
     /// Counts up from 1, so that a listener that comes back can say what it has heard.
     pub id: u64,
-    /// breaker, reload, override, limit or upstream.
+    /// breaker, reload, override, limit, upstream or credential.
     pub kind: &'static str,
     /// When, RFC 3339.
     pub at: String,

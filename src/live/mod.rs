@@ -11,6 +11,7 @@ pub mod refused;
 
 use crate::cache::Cache;
 use crate::clock;
+use crate::credential::Credentials;
 use crate::fleet::{self, Fleet, News, Tidings};
 use crate::guard::{Answers, Bounds, Guard, StateFileError};
 use crate::live::bulkhead::Bulkhead;
@@ -37,6 +38,8 @@ pub struct Live {
     pub metrics: Arc<Metrics>,
     /// What happened lately.
     pub events: Events,
+    /// What is held for callers.
+    pub credentials: Credentials,
     circuits: Mutex<HashMap<String, Arc<Circuit>>>,
     limits: Mutex<HashMap<String, Arc<Limit>>>,
     refused: Mutex<HashMap<String, Arc<Refused>>>,
@@ -52,8 +55,10 @@ pub struct Live {
 
 impl Default for Live {
     fn default() -> Self {
+        let metrics = Arc::new(Metrics::new());
         Live {
-            metrics: Arc::new(Metrics::new()),
+            credentials: Credentials::new(&metrics),
+            metrics,
             events: Events::default(),
             circuits: Mutex::default(),
             limits: Mutex::default(),

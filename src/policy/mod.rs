@@ -14,4 +14,5 @@ pub mod outcome;
 pub mod pace;
 pub mod rate_limit;
 pub mod retry;
+pub mod token;
 pub mod window;

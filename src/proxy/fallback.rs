@@ -76,6 +76,8 @@ pub fn follows(exchange: &Exchange, refusal: &Refusal, creates: bool) -> bool {
     let failed = matches!(
         refusal.reason,
         Reason::CircuitOpen
+            | Reason::CredentialDead
+            | Reason::CredentialUnavailable
             | Reason::UpstreamBusy
             | Reason::ConnectFailed
             | Reason::TlsFailed

@@ -176,8 +176,9 @@ async fn attempts(
     check(exchange, way)?;
     let endpoint = Arc::clone(&prepared.endpoint);
     let mut journey = Journey::new(exchange, way, &endpoint, &prepared);
+    let renews = way.credential.is_some_and(|credential| credential.renews());
     let keep = match way.retry.attempts {
-        0 | 1 => 0,
+        0 | 1 if !renews => 0,
         _ => way.retry.replay_body,
     };
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
@@ -190,6 +191,13 @@ async fn attempts(
             exchange
                 .notes
                 .push(("retried", "stale_connection".to_owned()));
+            continue;
+        }
+        if journey.renews(&request, &tried).await? {
+            way.upstream.metrics.retried("token_renewed");
+            exchange.notes.push(("retried", "token_renewed".to_owned()));
+            drop(tried);
+            check(exchange, way)?;
             continue;
         }
         let facts = journey.facts(&request, &tried);

@@ -3,8 +3,10 @@
 //! Knows what stays the same over all of them. Whether another is made is the retry policy's
 //! decision; here its facts are gathered, from what is certain and never from a guess.
 
+mod authorized;
+
 use crate::clock::{self, Duration};
-use crate::live::bulkhead::NoPlace;
+use crate::live::bulkhead::{NoPlace, Place};
 use crate::policy::outcome::Outcome;
 use crate::policy::pace::Pace;
 use crate::policy::retry::{self, Facts, Failed, Moment, Next, Safety};
@@ -15,13 +17,13 @@ use crate::proxy::forward::{Answered, Prepared, Way};
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::refusal::{Reason, Refusal, failure_label};
 use crate::proxy::traced;
-use crate::proxy::turned_away::{busy, lacking, late, open, told};
+use crate::proxy::turned_away::{busy, late, open, told};
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::{Blame, SendError, UpstreamError};
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::send::{Link, Waits, send};
 use crate::upstream::target::Endpoint;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderMap, Request, Response, header};
 use std::future::Future;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +55,10 @@ pub struct Journey<'a> {
     creates: bool,
     /// Attempts that count: those on connections that turned out to be closed do not.
     counted: u32,
+    /// The token of ours that the last attempt carried.
+    token: Option<u64>,
+    /// Whether one was refused already.
+    renewed: bool,
     left: Option<CancellationToken>,
 }
 
@@ -88,6 +94,8 @@ impl<'a> Journey<'a> {
             safety: Safety::of(&prepared.head.method),
             creates,
             counted: 0,
+            token: None,
+            renewed: false,
             left: exchange.left.clone(),
         }
     }
@@ -101,28 +109,19 @@ impl<'a> Journey<'a> {
         exchange: &mut Exchange,
         request: &mut Outgoing,
     ) -> Result<Tried, Refusal> {
-        let place = match self.way.bulkhead {
-            None => None,
-            Some(bulkhead) => {
-                let entering = bulkhead.enter(self.waits.deadline);
-                match self.unless_left(entering).await? {
-                    Ok(place) => Some(place),
-                    Err(NoPlace::Late) => return Err(late(exchange, self.way, &self.waits)),
-                    Err(no) => return Err(busy(exchange, self.way, no)),
-                }
-            }
-        };
+        let place = self.place(exchange).await?;
         let now = clock::now();
         if now >= self.waits.deadline {
             return Err(late(exchange, self.way, &self.waits));
         }
         let permit = self.way.circuit.permit(now);
         let permit = permit.map_err(|no| open(exchange, self.way, no))?;
-        let field = self.credential()?;
+        let field = self.credential().await?;
         let mut attempt = Attempt::start(permit, self.way.upstream, place);
         exchange.attempts += 1;
         self.counted += 1;
-        let last = self.counted >= self.way.retry.attempts && !self.is_repeatable();
+        let more = self.is_repeatable() || self.may_renew();
+        let last = self.counted >= self.way.retry.attempts && !more;
         let Some(mut sent) = request.next(last) else {
             return Err(Refusal::new(
                 Reason::Internal,
@@ -157,6 +156,21 @@ impl<'a> Journey<'a> {
         }
     }
 
+    /// A place at the upstream, where those are counted.
+    async fn place(&self, exchange: &Exchange) -> Result<Option<Place>, Refusal> {
+        match self.way.bulkhead {
+            None => Ok(None),
+            Some(bulkhead) => {
+                let entering = bulkhead.enter(self.waits.deadline);
+                match self.unless_left(entering).await? {
+                    Ok(place) => Ok(Some(place)),
+                    Err(NoPlace::Late) => Err(late(exchange, self.way, &self.waits)),
+                    Err(no) => Err(busy(exchange, self.way, no)),
+                }
+            }
+        }
+    }
+
     /// Whether an error speaks against the upstream. Where the caller would not wait any longer, only
     /// if the attempt had lasted for as long as makes an answer slow: nobody's haste opens the circuit
     /// for the others.
@@ -164,17 +178,6 @@ impl<'a> Journey<'a> {
         let slow_after = self.way.upstream_plan.breaker.slow_after;
         let slow = || clock::now().saturating_duration_since(attempt.started()) >= slow_after;
         error.blame() == Blame::Upstream || (error.is_callers_deadline() && slow())
-    }
-
-    /// The field that is added for the caller, in place of what the caller sent under its name.
-    fn credential(&self) -> Result<Option<(HeaderName, HeaderValue)>, Refusal> {
-        let Some(credential) = self.way.credential else {
-            return Ok(None);
-        };
-        match credential.value(clock::now()) {
-            Ok(value) => Ok(Some((credential.header.clone(), value))),
-            Err(lack) => Err(lacking(&credential.name, &lack)),
-        }
     }
 
     /// Waits before another attempt.

@@ -105,6 +105,13 @@ pub fn lacking(name: &str, lack: &Lack) -> Refusal {
             let detail = format!("credential {name} cannot be used: {why}");
             Refusal::new(Reason::CredentialDead, detail)
         }
+        Lack::Unavailable { why, retry_after } => {
+            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+            let detail = format!(
+                "credential {name} has no token now: {why}; nothing was sent, next try in {seconds} s"
+            );
+            Refusal::new(Reason::CredentialUnavailable, detail).retry_after(*retry_after)
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod credentials;
 mod ladders;
 mod limits;
 mod notes;
+mod oauth;
 mod process;
 mod profiles;
 mod route;

@@ -4,7 +4,7 @@
 //! decision to its last. A reload installs another beside it and swaps a pointer.
 
 use crate::clock::{self, SystemTime};
-use crate::credential::{Callers, Credential, Source, Watched};
+use crate::credential::{Callers, Credential};
 use crate::live::Live;
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
@@ -13,9 +13,7 @@ use crate::policy::budget::Budget;
 use crate::policy::identity::Identity;
 use crate::policy::outcome::Outcome;
 use crate::policy::rate_limit::{Limit, LimitBy, LimitError, OnLoss};
-use crate::routes::plan::{
-    Authorizes, CallersPlan, CredentialPlan, LimitPlan, Plan, RoutePlan, UpstreamPlan,
-};
+use crate::routes::plan::{Authorizes, LimitPlan, Plan, RoutePlan, UpstreamPlan};
 use crate::stub::Scenario;
 use crate::telemetry::handles::{
     LimitMetrics, RouteMetrics, SharedLimitMetrics, UpstreamMetrics, WebhookMetrics,
@@ -25,6 +23,7 @@ use crate::upstream::pool::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+mod held;
 mod kept;
 
 pub use kept::RouteCache;
@@ -39,6 +38,8 @@ pub struct Table {
     pub routes: Vec<Route>,
     /// The upstreams, under the plan's indexes.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// The credentials that are set, under the plan's indexes.
+    pub credentials: Vec<Option<Arc<Credential>>>,
     /// Every circuit, each once.
     pub circuits: Vec<Arc<Circuit>>,
     /// The limits, under the plan's indexes.
@@ -150,7 +151,7 @@ impl Table {
             circuits.push(live.circuit(&breaker.name, breaker.settings.clone()));
         }
         let named = circuits.clone();
-        let credentials = install_credentials(&plan);
+        let credentials = held::install(&plan, live);
         let held = |authorizes: Authorizes| credentials.get(authorizes.held()?)?.clone();
         let upstreams: Vec<Arc<Upstream>> = plan
             .upstreams
@@ -187,6 +188,7 @@ impl Table {
             loaded_at,
             routes,
             upstreams,
+            credentials,
             circuits,
             limits,
             keeps,
@@ -223,6 +225,7 @@ impl Table {
                 let notes = |u: &UpstreamPlan| u.profile.rules().notes().any(|n| n == value);
                 !self.plan.upstreams.iter().any(notes)
             }
+            "credential" => !self.plan.credentials.iter().any(|c| c.name == value),
             "limit" => !self.plan.limits.iter().any(|l| l.name == value),
             _ => false,
         }
@@ -234,6 +237,7 @@ impl Table {
             circuit.publish();
         }
         kept::publish(self);
+        held::publish(self);
         for upstream in &self.upstreams {
             if let Some(plan) = self.upstream_plan(upstream) {
                 let label = [("upstream", plan.name.as_str())];
@@ -322,7 +326,7 @@ impl Installed<'_> {
             index,
             upstream,
             credential,
-            callers: route.callers.as_ref().map(callers),
+            callers: route.callers.as_ref().map(held::callers),
             circuit,
             bulkhead,
             limits,
@@ -343,25 +347,6 @@ fn expect_limits(metrics: &RouteMetrics, limits: &[Arc<LimitRule>]) {
     let closes = |rule: &Arc<LimitRule>| matches!(rule.shared, Some((OnLoss::Closed, _)));
     if limits.iter().any(closes) {
         metrics.expect_refusals(&["store_closed"]);
-    }
-}
-
-/// The credentials that are set, under the plan's indexes.
-fn install_credentials(plan: &Plan) -> Vec<Option<Arc<Credential>>> {
-    let install = |credential: &CredentialPlan| {
-        let settings = credential.settings.as_ref()?;
-        Some(Arc::new(Credential::new(&credential.name, settings)))
-    };
-    plan.credentials.iter().map(install).collect()
-}
-
-fn callers(plan: &CallersPlan) -> Callers {
-    let token = plan.token_file.clone();
-    Callers {
-        allow_from: plan.allow_from.clone(),
-        token: token.map(|file| Watched::new(Source::File(file))),
-        holds: plan.holds,
-        names_host: plan.names_host,
     }
 }
 

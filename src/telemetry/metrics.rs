@@ -157,6 +157,21 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         "Answers that the upstream's profile counts under a name of their own.",
     ),
     (
+        "trunkline_credential_state",
+        G,
+        "State of a credential: 0 ready, 1 waiting for its first token, 2 failing while a token holds, 3 unavailable, 4 dead.",
+    ),
+    (
+        "trunkline_credential_expiry_timestamp_seconds",
+        G,
+        "When the credential's present token ends; 0 where there is none.",
+    ),
+    (
+        "trunkline_credential_refreshes_total",
+        C,
+        "Calls for a token, by result: success, failure, or dead where none will come.",
+    ),
+    (
         "trunkline_twilio_concurrent_requests",
         G,
         "Concurrent requests that Twilio last reported for the account.",

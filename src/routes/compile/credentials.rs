@@ -18,6 +18,7 @@ use crate::routes::plan::{Authorizes, CallersPlan, CredentialPlan, Process, Rout
 use crate::routes::rule::Rule;
 
 use super::notes::Notes;
+use super::oauth;
 use super::warnings::is_near;
 
 /// Fields that are ours to fill, or that frame a message.
@@ -53,28 +54,34 @@ pub(super) fn named(notes: &mut Notes<'_>) -> Vec<CredentialPlan> {
 }
 
 /// What a credential is, or the place that is empty where it is not set.
-type Draft = (Option<Settings>, Option<At>);
+pub(super) type Draft = (Option<Settings>, Option<At>);
 
 fn one(notes: &mut Notes<'_>, at: &At, written: &Credential) -> Draft {
-    match (&written.header, &written.basic) {
-        (Some(field), None) => plain(notes, &at.key("header"), field),
-        (None, Some(basic)) => self::basic(notes, &at.key("basic"), basic),
-        (None, None) => {
-            if !notes.is_unread(&at.key("header")) && !notes.is_unread(&at.key("basic")) {
-                let hint = "add `header: { value_file: ... }` or `basic: { ... }`";
-                notes.problem(at, "this credential has no kind", hint);
-            }
-            (None, None)
-        }
-        _ => {
-            notes.problem(
-                at,
-                "this credential has more than one kind",
-                "keep one of them",
-            );
-            (None, None)
-        }
+    let kinds = [
+        written.header.is_some(),
+        written.basic.is_some(),
+        written.oauth2.is_some(),
+    ];
+    if kinds.iter().filter(|kind| **kind).count() > 1 {
+        let what = "this credential has more than one kind";
+        notes.problem(at, what, "keep one of them");
+        return (None, None);
     }
+    if let Some(field) = &written.header {
+        return plain(notes, &at.key("header"), field);
+    }
+    if let Some(basic) = &written.basic {
+        return self::basic(notes, &at.key("basic"), basic);
+    }
+    if let Some(oauth2) = &written.oauth2 {
+        return oauth::compile(notes, &at.key("oauth2"), oauth2);
+    }
+    let unread = ["header", "basic", "oauth2"].map(|key| notes.is_unread(&at.key(key)));
+    if !unread.contains(&true) {
+        let hint = "add `header: { value_file: ... }`, `basic: { ... }` or `oauth2: { ... }`";
+        notes.problem(at, "this credential has no kind", hint);
+    }
+    (None, None)
 }
 
 fn plain(notes: &mut Notes<'_>, at: &At, written: &FieldCredential) -> Draft {
@@ -140,28 +147,30 @@ pub(super) fn secret(
     (value, file): (&Option<Written>, &Option<Text>),
 ) -> Result<Source, At> {
     let file_key = format!("{key}_file");
-    match (value, file) {
+    let text = value.as_ref().map(|value| value.expose().trim());
+    let path = file.as_ref().map(|file| file.trim());
+    match (
+        text.filter(|t| !t.is_empty()),
+        path.filter(|p| !p.is_empty()),
+    ) {
         (Some(_), Some(_)) => {
             let what = format!("`{key}` and `{file_key}` are given, and only one can hold");
             notes.problem(at, what, "remove one of the two");
             Err(at.key(key))
         }
+        (Some(text), None) => Ok(Source::Inline(Arc::new(Secret::of(text.to_owned())))),
+        (None, Some(path)) => {
+            let path = notes.path(path);
+            check_file(notes, &at.key(&file_key), &path);
+            Ok(Source::File(path))
+        }
+        (None, None) if file.is_some() => Err(at.key(&file_key)),
         (None, None) => {
-            let hint = format!("add `{file_key}: ...`, or `{key}: ${{NAME}}`");
-            if !notes.is_unread(&at.key(&file_key)) {
+            if value.is_none() && !notes.is_unread(&at.key(&file_key)) {
+                let hint = format!("add `{file_key}: ...`, or `{key}: ${{NAME}}`");
                 notes.absent(at, key, format!("there is no `{key}`"), &hint);
             }
             Err(at.key(key))
-        }
-        (Some(value), None) => match value.expose().trim() {
-            "" => Err(at.key(key)),
-            text => Ok(Source::Inline(Arc::new(Secret::of(text.to_owned())))),
-        },
-        (None, Some(file)) if file.trim().is_empty() => Err(at.key(&file_key)),
-        (None, Some(file)) => {
-            let path = notes.path(file);
-            check_file(notes, &at.key(&file_key), &path);
-            Ok(Source::File(path))
         }
     }
 }

@@ -158,7 +158,7 @@ fn is_host_part(value: &str) -> bool {
 }
 
 /// Opens the files of a `tls` block.
-fn tls(notes: &mut Notes<'_>, at: &At, written: &UpstreamTls) -> Tls {
+pub(super) fn tls(notes: &mut Notes<'_>, at: &At, written: &UpstreamTls) -> Tls {
     let mut settings = TlsSettings::default();
     if let Some(file) = &written.ca_file {
         settings.roots = opened(notes, &at.key("ca_file"), file, tls::read_roots);

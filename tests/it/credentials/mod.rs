@@ -3,3 +3,4 @@
 
 mod callers;
 mod fields;
+mod tokens;
