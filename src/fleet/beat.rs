@@ -20,6 +20,9 @@ use tokio::sync::watch;
 /// How long after its last beat a replica counts as alive.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
 
+/// How late a beat may be while the store is in use.
+const LENIENT: Duration = Duration::from_millis(100);
+
 /// KEYS: the seed; what is told of circuits; the replicas; the generation. ARGV: the caller's seed, its name, how long
 /// it counts as alive, and a generation for a store that has none. Whatever holds something else is replaced.
 const BEAT: &str = "
@@ -127,7 +130,12 @@ impl Pulse {
             .word(self.instance.as_str())
             .word(LEASE.as_millis().to_string())
             .word(hex(&drawn()));
-        let answer = store.within(Op::Beat, async {
+        // A store comes into use by an answer in time; one that is in use may be late, as requests do not wait for it.
+        let patience = match store.is_up() {
+            true => LENIENT.max(store.timeout() * 2),
+            false => store.timeout(),
+        };
+        let answer = store.within(Op::Beat, patience, async {
             link.ping().await?;
             self.beat.run(link, &call).await
         });

@@ -5,7 +5,7 @@
 //! fleet's own thread; nobody waits for it.
 
 use super::beat::Pulse;
-use super::link::{CONNECT, Dialer, Link};
+use super::link::{Dialer, Link};
 use super::store::{Lost, Store};
 use crate::clock::{self, Duration, Instant};
 use std::sync::Arc;
@@ -97,7 +97,7 @@ impl Keeper {
     }
 
     async fn dial(&self) -> Result<Arc<Link>, Lost> {
-        match tokio::time::timeout(CONNECT, self.dialer.dial()).await {
+        match tokio::time::timeout(self.dialer.patience, self.dialer.dial()).await {
             Ok(Ok(link)) => Ok(Arc::new(link)),
             Ok(Err(error)) => Err(Lost::Failed(error.to_string())),
             Err(_) => Err(Lost::Late),

@@ -21,8 +21,8 @@ use secrecy::ExposeSecret;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// How long making a link may take, TLS and password included.
-pub(super) const CONNECT: Duration = Duration::from_millis(500);
+/// How long making a link may take, TLS and password included; longer where answers may take long.
+const CONNECT: Duration = Duration::from_millis(500);
 /// Commands that may wait to be written; more wait with their callers.
 const QUEUE: usize = 1024;
 
@@ -56,6 +56,7 @@ impl Link {
 
 /// Makes links.
 pub(super) struct Dialer {
+    pub(super) patience: Duration,
     way: Way,
     config: AsyncConnectionConfig,
 }
@@ -77,11 +78,12 @@ impl Dialer {
             root_cert: Some(pem),
         });
         let names = Names(Arc::default());
+        let patience = CONNECT.max(settings.timeout * 4);
         let way = if settings.cluster {
             let mut builder = ClusterClientBuilder::new([info])
                 .retries(2)
-                .connection_timeout(CONNECT)
-                .response_timeout(CONNECT)
+                .connection_timeout(patience)
+                .response_timeout(patience)
                 .async_dns_resolver(names.clone());
             if let Some(certificates) = certificates {
                 builder = builder.certs(certificates);
@@ -94,11 +96,15 @@ impl Dialer {
             }))
         };
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
+            .set_connection_timeout(Some(patience))
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE)
             .set_dns_resolver(names);
-        Ok(Dialer { way, config })
+        Ok(Dialer {
+            patience,
+            way,
+            config,
+        })
     }
 
     /// A new link. Its upkeep runs on the runtime of the caller.

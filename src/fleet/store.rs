@@ -191,20 +191,23 @@ impl Store {
             self.count(op, "skipped");
             return Err(Lost::Away);
         };
-        let answer = self.within(op, ask(Arc::clone(&link))).await;
+        let answer = self
+            .within(op, self.shared.timeout, ask(Arc::clone(&link)))
+            .await;
         if let Err(lost @ (Lost::Late | Lost::Failed(_))) = &answer {
             self.lose(&link, lost);
         }
         answer
     }
 
-    /// Waits for one answer, and no longer than it may take.
+    /// Waits for one answer, and no longer than `patience`.
     pub(super) async fn within(
         &self,
         op: Op,
+        patience: Duration,
         answer: impl Future<Output = RedisResult<Value>>,
     ) -> Result<Value, Lost> {
-        let (result, word) = match tokio::time::timeout(self.shared.timeout, answer).await {
+        let (result, word) = match tokio::time::timeout(patience, answer).await {
             Ok(Ok(value)) => (Ok(value), "ok"),
             Ok(Err(error)) if is_about_one_key(&error) => {
                 (Err(Lost::Refused(error.to_string())), "refused")

@@ -110,7 +110,8 @@ pub(super) fn place(key: &CreateKey) -> String {
     format!("create:{}", key.hex())
 }
 
-/// What the scripts have in common: the time, and what a record is while its owner may be dead.
+/// What the scripts have in common: the time, and what a record is while its owner may be dead; none where the text is
+/// no record of ours.
 macro_rules! script {
     ($body:literal) => {
         concat!(
@@ -118,7 +119,8 @@ macro_rules! script {
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function read(text, replicas)
-  local r = cjson.decode(text)
+  local sound, r = pcall(cjson.decode, text)
+  if not sound or type(r) ~= 'table' or not (r.s and r.o and r.w and r.t and r.b) then return nil end
   local lease = 0
   if r.s ~= 'held' then
     lease = tonumber(redis.call('ZSCORE', replicas, r.o) or 0)
@@ -159,7 +161,9 @@ local first, till, wait = nil, 0, false
 for i = 1, #all, 2 do
   local r, lease, died = read(all[i + 1], KEYS[3])
   if died then redis.call('HSET', KEYS[1], all[i], cjson.encode(r)) end
-  if r.s == 'flight' then
+  if not r then
+    redis.call('HDEL', KEYS[1], all[i])
+  elseif r.s == 'flight' then
     if r.o ~= ARGV[7] and lease - ARGV[8] < asked then wait = true end
   elseif (r.s == 'held' and r.t <= now) or r.c == ARGV[3] then
     redis.call('HDEL', KEYS[1], all[i])
@@ -204,7 +208,7 @@ for _, hash in ipairs(redis.call('ZREVRANGE', KEYS[1], 0, 999)) do
   local all = redis.call('HGETALL', hash)
   for i = 1, #all, 2 do
     local r = read(all[i + 1], KEYS[2])
-    if r.s == 'followed' or (r.s == 'held' and r.t > now) then
+    if r and (r.s == 'followed' or (r.s == 'held' and r.t > now)) then
       answer[#answer + 1] = hash
       answer[#answer + 1] = all[i]
       answer[#answer + 1] = cjson.encode(r)

@@ -188,6 +188,31 @@ fn a_flush_lifts_nothing() {
 }
 
 #[test]
+fn what_somebody_else_wrote_there_stops_nothing() {
+    let redis = Redis::start();
+    let upstream = Upstream::script([reset(), reply(201)]);
+    let proxies = replicas(2, &redis.url(), &file(&upstream, PATIENT));
+    proxies[0].send(&call("first-1"));
+    wait_until_held(&proxies[1], |_| true);
+    let records = |redis: &Redis| {
+        let mut keys = redis.keys().into_iter();
+        keys.find(|key| key.contains(":create:")).unwrap()
+    };
+    // A field that is no record is dropped, and the record beside it holds.
+    redis.ask(&["HSET", &records(&redis), "x", "{nonsense"]);
+    assert_refused(&proxies[1].send(&call("second-2")), "first-1");
+    // A key of another type is no loss of the store, and this replica's own memory holds.
+    let key = records(&redis);
+    redis.ask(&["DEL", &key]);
+    redis.ask(&["LPUSH", &key, "x"]);
+    assert_refused(&proxies[0].send(&call("third-3")), "first-1");
+    for proxy in &proxies {
+        assert_eq!(store_up(proxy), 1.0);
+    }
+    assert_eq!(upstream.count(), 1);
+}
+
+#[test]
 fn the_window_ends_everywhere_by_the_stores_clock() {
     let redis = Redis::start();
     let upstream = Upstream::script([reset(), reply(201)]);
@@ -207,7 +232,7 @@ fn the_window_ends_everywhere_by_the_stores_clock() {
 }
 
 #[test]
-fn killed_and_frozen_under_load_no_create_fails() {
+fn killed_frozen_and_flushed_under_load_no_create_fails() {
     let mut redis = Redis::start();
     let upstream = Upstream::script([reply(201)]);
     let yaml = file(&upstream, PATIENT).replace("timeout: 500ms", "timeout: 25ms");
@@ -221,6 +246,10 @@ fn killed_and_frozen_under_load_no_create_fails() {
         proxies.iter().for_each(|proxy| wait_for_store(proxy, 0.0));
         redis.signal("CONT");
         proxies.iter().for_each(|proxy| wait_for_store(proxy, 1.0));
+        for _ in 0..5 {
+            redis.ask(&["FLUSHALL"]);
+            std::thread::sleep(Duration::from_millis(100));
+        }
     });
     println!(
         "{} creates, the slowest {:?}",

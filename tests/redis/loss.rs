@@ -10,10 +10,11 @@ use crate::together::*;
 /// How soon replicas share again.
 const BACK: Duration = Duration::from_secs(1);
 
+/// With a time-out that a busy machine does not reach by itself; the tests that are about waiting take the default.
 fn limited(limit: &str) -> String {
     format!(
         "
-redis: {{ url: \"@URL@\" }}
+redis: {{ url: \"@URL@\", timeout: 500ms }}
 rate_limits: {{ l: {{ {limit} }} }}
 routes:
   - {{ name: all, match: {{ path: \"/{{*rest}}\" }}, rate_limit: l, stub: {{ status: 200 }} }}
@@ -21,11 +22,16 @@ routes:
     )
 }
 
+/// The same with the default time-out.
+fn quick(limit: &str) -> String {
+    limited(limit).replace(", timeout: 500ms", "")
+}
+
 const PLENTY: &str = "requests: 100000, per: 1s";
 const THREE: &str = "requests: 3, per: 1h";
 
 /// Waits until every replica shares again, which must not take long. The metrics are asked over a new connection, which
-/// a busy machine may delay, so half a second is for that.
+/// a busy machine may delay, so a second more is for that.
 #[track_caller]
 fn back_in_time(proxies: &[Proxy]) {
     let since = Instant::now();
@@ -34,7 +40,7 @@ fn back_in_time(proxies: &[Proxy]) {
     }
     let took = since.elapsed();
     println!("shared again after {took:?}");
-    assert!(took < BACK + Duration::from_millis(500), "{took:?}");
+    assert!(took < BACK * 2, "{took:?}");
 }
 
 #[test]
@@ -69,6 +75,7 @@ fn killed_under_load_no_request_fails() {
             proxies.iter().for_each(|proxy| wait_for_store(proxy, 0.0));
             redis.start_again();
             back_in_time(&proxies);
+            redis.ask(&["FLUSHALL"]);
         }
     });
     println!(
@@ -82,7 +89,7 @@ fn killed_under_load_no_request_fails() {
 #[test]
 fn frozen_under_load_no_request_fails_and_few_wait() {
     let redis = Redis::start();
-    let proxies = replicas(3, &redis.url(), &limited(PLENTY));
+    let proxies = replicas(3, &redis.url(), &quick(PLENTY));
     let tally = load(&proxies, &get("/x"), || {
         redis.signal("STOP");
         proxies.iter().for_each(|proxy| wait_for_store(proxy, 0.0));
@@ -109,7 +116,7 @@ fn frozen_under_load_no_request_fails_and_few_wait() {
 fn a_slow_store_costs_one_time_out_and_then_nothing() {
     let redis = Redis::start();
     let slow = Slow::before(redis.address);
-    let proxies = replicas(1, &slow.url(), &limited(PLENTY));
+    let proxies = replicas(1, &slow.url(), &quick(PLENTY));
     slow.hold(1000);
     let tally = load(&proxies, &get("/x"), || {
         wait_for_store(&proxies[0], 0.0);
@@ -187,7 +194,7 @@ fn a_full_store_and_one_that_takes_no_writes_are_lost() {
 fn a_limit_that_closes_says_so_and_one_that_opens_lets_pass() {
     let mut redis = Redis::start();
     let yaml = "
-redis: { url: \"@URL@\" }
+redis: { url: \"@URL@\", timeout: 500ms }
 rate_limits:
   strict: { requests: 1, per: 1h, on_store_loss: closed }
   loose: { requests: 1, per: 1h, on_store_loss: open }
