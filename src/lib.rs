@@ -27,6 +27,7 @@
 //!       | fallback        somebody else, only where nothing can have happened
 //!       v
 //!     proxy::body         the answer, watched to its END: outcome, metrics, one access line
+//!       | tunnel          bytes both ways after a 101, in the client connection's own task
 //!       v
 //!     client
 //! ```
@@ -74,6 +75,10 @@
 //!   that uses it, in the same task, which also saves a wake-up each way.
 //! * **Policies are shared by all workers**, so that two cores do not double a limit or the number
 //!   of probes. In the closed state the breaker costs a few atomic loads.
+//! * **A tunnel is what a client's connection becomes** ([`proxy::tunnel`]), not a task beside it: it
+//!   counts among the connections, a stop waits for it, and the order to end reaches it, with no
+//!   second list of things under way. The upstream's end is taken out of its connection after the
+//!   101, so that nothing a client sends can reach an upstream that has not agreed.
 //! * **Clients' waits have no timers** ([`server::watch`]): connections flip flags, and a sweeper
 //!   looks at all of them a few times a second.
 //! * **Names are resolved by our own resolver** ([`upstream::resolve`]), since a static binary has

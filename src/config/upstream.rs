@@ -50,6 +50,8 @@ pub struct Upstream {
     pub allow_from: Option<Vec<Network>>,
     /// File that holds the token that callers must send. Default: none is asked for.
     pub caller_token_file: Option<Text>,
+    /// Send it the `Host` that the client named, in place of its own. Default `false`.
+    pub preserve_host: Option<Flag>,
     /// The values that each parameter of the host may take.
     pub allow: Named<Vec<Text>>,
     /// How long it may take.

@@ -22,6 +22,7 @@ pub struct Attempt {
     place: Option<Place>,
     /// Its span, where its exchange is traced and kept.
     pub span: Option<Box<Span>>,
+    in_flight: bool,
 }
 
 impl Attempt {
@@ -35,6 +36,7 @@ impl Attempt {
             outcome: Outcome::Abandoned,
             place,
             span: None,
+            in_flight: true,
         }
     }
 
@@ -70,12 +72,20 @@ impl Attempt {
     /// For an answer that is kept only in case that nobody has a better one.
     pub fn conclude(&mut self) {
         self.place = None;
+        if std::mem::take(&mut self.in_flight) {
+            self.upstream.in_flight.fetch_sub(1, Relaxed);
+        }
+        self.settle();
+    }
+
+    /// Counts it as it stands: what follows on its connection says nothing more of the upstream. It
+    /// stays in flight, and keeps its place, until it is dropped.
+    pub fn settle(&mut self) {
         let Some(permit) = self.permit.take() else {
             return;
         };
         let now = clock::now();
         let took = now.saturating_duration_since(self.started);
-        self.upstream.in_flight.fetch_sub(1, Relaxed);
         let index = Outcome::ALL
             .iter()
             .position(|o| *o == self.outcome)

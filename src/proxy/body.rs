@@ -12,6 +12,7 @@ use crate::proxy::create::Pending;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::refusal::failure_label;
 use crate::proxy::traced;
+use crate::proxy::tunnel::Tunnel;
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::{Blame, UpstreamError};
 use bytes::Bytes;
@@ -39,6 +40,8 @@ enum Inner {
         left: Option<u64>,
         exchange: Box<Exchange>,
     },
+    /// None: what follows the head is a tunnel.
+    Tunnel(Box<Tunnel>),
 }
 
 struct Streamed {
@@ -92,6 +95,22 @@ impl ResponseBody {
             left,
             exchange,
         }))
+    }
+
+    /// No body, and a tunnel behind the head.
+    pub fn tunnel(tunnel: Tunnel) -> Self {
+        ResponseBody(Some(Inner::Tunnel(Box::new(tunnel))))
+    }
+
+    /// The tunnel behind the head, for whoever holds the client's socket.
+    pub fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
+        match self.0.take() {
+            Some(Inner::Tunnel(tunnel)) => Some(tunnel),
+            other => {
+                self.0 = other;
+                None
+            }
+        }
     }
 
     /// The body has been handed over in full.
@@ -175,7 +194,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         match &mut self.0 {
-            None => Poll::Ready(None),
+            None | Some(Inner::Tunnel(_)) => Poll::Ready(None),
             Some(Inner::Whole { data, exchange }) => {
                 if data.is_empty() {
                     return Poll::Ready(None);
@@ -210,7 +229,7 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            None => true,
+            None | Some(Inner::Tunnel(_)) => true,
             Some(Inner::Whole { data, .. }) => data.is_empty(),
             Some(Inner::Streamed(streamed)) => streamed.body.is_end_stream(),
             Some(Inner::Shared { reader, left, .. }) => *left == Some(0) && reader.is_at_end(),
@@ -219,7 +238,7 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            None => SizeHint::with_exact(0),
+            None | Some(Inner::Tunnel(_)) => SizeHint::with_exact(0),
             Some(Inner::Whole { data, .. }) => {
                 SizeHint::with_exact(u64::try_from(data.len()).unwrap_or(u64::MAX))
             }

@@ -34,6 +34,15 @@ impl Entry {
         }
     }
 
+    /// Host and port as sent, as the field of another request; nothing where none was named.
+    pub fn field(&self) -> Option<HeaderValue> {
+        match &self.named {
+            Named::Field(field) => Some(field.clone()),
+            Named::Target(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            Named::Nothing => None,
+        }
+    }
+
     /// The host, without a port.
     pub fn host(&self) -> &str {
         let authority = self.authority();

@@ -78,6 +78,8 @@ pub struct Exchange {
     pub held: Option<Bytes>,
     /// How far the request's body has come.
     pub upload: Option<Arc<Progress>>,
+    /// Bytes that the client sent through a tunnel.
+    pub bytes_in: u64,
     /// Bytes of the answer's body so far.
     pub bytes_out: u64,
     /// What a cache had to do with it, for the client (RFC 9211).
@@ -118,6 +120,7 @@ impl Exchange {
             left: None,
             held: None,
             upload: None,
+            bytes_in: 0,
             bytes_out: 0,
             cache_status: None,
             cache_result: None,
@@ -154,6 +157,7 @@ impl Exchange {
             left: None,
             held: None,
             upload: None,
+            bytes_in: 0,
             bytes_out: 0,
             cache_status: None,
             cache_result: None,
@@ -255,7 +259,7 @@ impl Exchange {
             reason: self.reason.or(gone),
             attempts: self.attempts,
             took,
-            bytes_in: self.upload.as_ref().map_or(0, |u| u.bytes()),
+            bytes_in: self.upload.as_ref().map_or(self.bytes_in, |u| u.bytes()),
             bytes_out: self.bytes_out,
             trace_id: traced.or_else(|| self.trace.as_ref().and_then(trace_id)),
             extra: &extra,

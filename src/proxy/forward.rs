@@ -29,7 +29,7 @@ use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::SendError;
 use crate::upstream::target::Endpoint;
 use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, header};
 use hyper::body::Incoming;
 use std::sync::Arc;
 
@@ -122,6 +122,13 @@ pub struct Prepared {
     pub creates: bool,
 }
 
+impl Prepared {
+    /// Whether it asks for another protocol: sent once, and to nobody else.
+    pub fn upgrades(&self) -> bool {
+        self.head.headers.contains_key(header::UPGRADE)
+    }
+}
+
 /// Makes a request ready to go.
 ///
 /// # Errors
@@ -141,11 +148,13 @@ pub fn prepare(
             .creates(&head.method, head.uri.path())
     };
     let creates = way.route_plan.creates.unwrap_or_else(by_profile);
-    Ok(Prepared {
+    let mut prepared = Prepared {
         head,
         endpoint,
         creates,
-    })
+    };
+    prepared.creates &= !prepared.upgrades();
+    Ok(prepared)
 }
 
 /// Sends the request to its upstream, and again where that is safe and of use.
@@ -245,8 +254,8 @@ pub(super) async fn dispatch(
     } = ready;
     let keyed = || prepared.head.headers.contains_key(&keyed::IDEMPOTENCY_KEY);
     let held = prepared.creates && (!way.route_plan.duplicate_window.is_zero() || keyed());
-    let creates = prepared.creates;
-    let asks = fallback::may_ask(exchange, &way.route_plan.fallback, creates);
+    let once = prepared.creates || prepared.upgrades();
+    let asks = fallback::may_ask(exchange, &way.route_plan.fallback, once);
     let load = if held || asks {
         match create::take_body(exchange, body).await? {
             Taken::Whole(body) => {
@@ -280,8 +289,6 @@ pub(super) async fn dispatch(
     match (went, rescue) {
         (Ok((answered, _)), None) => Ok(Answer::Upstream(answered)),
         (Err(refusal), None) => Err(refusal.into()),
-        (went, Some(rescue)) => {
-            Box::pin(fallback::or_climb(exchange, &rescue, creates, went)).await
-        }
+        (went, Some(rescue)) => Box::pin(fallback::or_climb(exchange, &rescue, once, went)).await,
     }
 }

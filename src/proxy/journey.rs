@@ -23,7 +23,7 @@ use crate::upstream::error::{Blame, SendError, UpstreamError};
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::send::{Link, Waits, send};
 use crate::upstream::target::Endpoint;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use std::future::Future;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +91,10 @@ impl<'a> Journey<'a> {
             way,
             endpoint,
             waits,
-            safety: Safety::of(&prepared.head.method),
+            safety: match prepared.upgrades() {
+                true => Safety::Neither,
+                false => Safety::of(&prepared.head.method),
+            },
             creates,
             counted: 0,
             token: None,
@@ -271,6 +274,9 @@ impl<'a> Journey<'a> {
             Outcome::Failure => {
                 let status = answer.status().as_u16();
                 attempt.failed(exchange.id(), format!("it answered {status}"));
+            }
+            Outcome::Success if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                attempt.settle();
             }
             Outcome::Success if attempt.is_probe() && is_stream(answer.headers()) => {
                 attempt.decide_early();

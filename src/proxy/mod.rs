@@ -21,11 +21,15 @@ pub mod headers;
 pub mod journey;
 pub mod keyed;
 pub mod outgoing;
+pub mod passing;
 pub mod refusal;
 mod shared;
 mod stopping;
 pub mod traced;
+pub mod tunnel;
 pub mod turned_away;
+mod unread;
+pub mod upgrade;
 pub mod verify;
 
 pub use stopping::{Phase, Stopping};
@@ -40,6 +44,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::fallback::Rescue;
 use crate::proxy::forward::{Answered, Ready, Way};
 use crate::proxy::refusal::{Reason, Refusal};
+use crate::proxy::unread::is_spent;
 use crate::routes::table::Table;
 use crate::telemetry::access::Appender;
 use crate::telemetry::metrics::Source;
@@ -51,7 +56,6 @@ use http::request::Parts;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
 };
-use http_body::Body as _;
 use hyper::body::Incoming;
 use std::fmt;
 use std::future::Future as _;
@@ -67,12 +71,6 @@ static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// RFC 9211.
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
-/// How much of a request's body is read and dropped before one of our own answers, so that the
-/// connection can go on; a larger one is cut off.
-const DRAIN_BYTES: u64 = 64 * 1024;
-/// How long that may take.
-const DRAIN_TIME: Duration = Duration::from_millis(200);
 
 /// One worker: a thread with a runtime of its own.
 pub struct Worker {
@@ -245,11 +243,8 @@ async fn serve(
         exchange.route.and_then(|i| table.routes.get(i)),
         exchange.route.and_then(|i| table.plan.routes.get(i)),
     ) else {
-        return Err(Refusal::new(
-            Reason::Internal,
-            "the route table changed under the request",
-        )
-        .into());
+        let detail = "the route table changed under the request";
+        return Err(Refusal::new(Reason::Internal, detail).into());
     };
     if let Some(check) = &plan.verify {
         verify::check(exchange, check, &head, body).await?;
@@ -274,7 +269,8 @@ async fn serve(
         confirmed,
         rescue,
     };
-    match &route.cache {
+    let cache = route.cache.as_ref().filter(|_| !ready.prepared.upgrades());
+    match cache {
         None => forward::dispatch(exchange, &way, ready, body.take()).await,
         Some(cache) => cached::answer(exchange, &way, cache, ready, body).await,
     }
@@ -286,6 +282,9 @@ fn forwarded(
     (answer, attempt): Answered,
     pending: Option<Pending>,
 ) -> Response<ResponseBody> {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return upgrade::agreed(exchange, (answer, attempt));
+    }
     let upstream = exchange.route().and_then(|r| r.upstream.as_ref());
     let upstream = upstream.and_then(|u| exchange.table.upstream_plan(u));
     let slow_after = upstream.map_or(Duration::MAX, |u| u.breaker.slow_after);
@@ -359,35 +358,4 @@ fn mark(exchange: &Exchange, fields: &mut HeaderMap, close: bool) {
     if (close || leaving) && exchange.version != Version::HTTP_2 {
         fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-}
-
-/// Reads what is left of a request's body and drops it, within bounds, so that none of it can be
-/// taken for the next request. `false`: it has no end in sight, and the connection must not go on.
-async fn is_spent(body: &mut Option<Incoming>, expects_continue: bool) -> bool {
-    let Some(body) = body.as_mut().filter(|body| !body.is_end_stream()) else {
-        return true;
-    };
-    let large = body.size_hint().lower() > DRAIN_BYTES;
-    if expects_continue || large {
-        return false;
-    }
-    let mut left = DRAIN_BYTES;
-    let reading = std::future::poll_fn(|cx| {
-        loop {
-            match std::task::ready!(pin!(&mut *body).poll_frame(cx)) {
-                None => return std::task::Poll::Ready(true),
-                Some(Err(_)) => return std::task::Poll::Ready(false),
-                Some(Ok(frame)) => {
-                    let n = frame.data_ref().map_or(0, Bytes::len);
-                    match left.checked_sub(u64::try_from(n).unwrap_or(u64::MAX)) {
-                        Some(rest) => left = rest,
-                        None => return std::task::Poll::Ready(false),
-                    }
-                }
-            }
-        }
-    });
-    tokio::time::timeout(DRAIN_TIME, reading)
-        .await
-        .unwrap_or(false)
 }

@@ -9,6 +9,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Way;
 use crate::proxy::headers::{self, Forwarded};
 use crate::proxy::refusal::{Reason, Refusal};
+use crate::proxy::upgrade;
 use crate::routes::pattern::Params;
 use crate::routes::plan::RoutePlan;
 use crate::upstream::request_body::{Progress, RequestBody};
@@ -171,6 +172,7 @@ pub fn prepare(
     let name = &plan.correlation.header;
     let identities = plan.clients.identity_headers();
     let deadline = way.route_plan.deadline.as_ref();
+    let upgrades = upgrade::is_asked(head);
     let fields = &mut head.headers;
     headers::strip_with(fields, name, |field| {
         field == "expect"
@@ -190,24 +192,32 @@ pub fn prepare(
             HeaderValue::from_static("identity"),
         );
     }
-    fields.insert(header::HOST, endpoint.host_field.clone());
+    if upgrades {
+        upgrade::ask(fields);
+    }
+    fields.insert(header::HOST, host(way, entry, endpoint));
     fields.insert(name.clone(), exchange.correlation.clone());
     if way.upstream_plan.forwarded {
         let socket = exchange.client.address.ip();
-        let client = exchange.identity.as_ref().map_or(socket, |i| i.address);
-        headers::add_forwarded(
-            fields,
-            &Forwarded {
-                client,
-                tls: exchange.client.tls,
-                host: entry.authority(),
-            },
-        );
+        let forwarded = Forwarded {
+            client: exchange.identity.as_ref().map_or(socket, |i| i.address),
+            tls: exchange.client.tls,
+            host: entry.authority(),
+        };
+        headers::add_forwarded(fields, &forwarded);
     }
     head.uri = target;
     head.version = Version::HTTP_11;
     head.extensions.clear();
     Ok(())
+}
+
+/// The upstream's own Host, or the one that the client named where the upstream is to have that.
+fn host(way: &Way<'_>, entry: &Entry, endpoint: &Endpoint) -> HeaderValue {
+    let named = way.upstream_plan.preserve_host.then(|| entry.field());
+    named
+        .flatten()
+        .unwrap_or_else(|| endpoint.host_field.clone())
 }
 
 /// The target as it is sent: the base of the upstream's URL, the path as matched or rewritten, and

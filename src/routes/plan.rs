@@ -273,6 +273,8 @@ pub struct UpstreamPlan {
     pub allow_from: Option<Vec<IpNet>>,
     /// The file that holds the token of its routes' callers.
     pub token_file: Option<std::path::PathBuf>,
+    /// Whether it gets the `Host` that the client named.
+    pub preserve_host: bool,
     /// Values that parameters may have, beside the profile's own lists.
     pub allow: Vec<(String, Vec<String>)>,
     /// Its waits.

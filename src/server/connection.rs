@@ -6,11 +6,11 @@ use crate::proxy::{Client, HangUp, Worker, handle, malformed};
 use crate::routes::plan::{Listener, ListenerLimits};
 use crate::server::answer::{Stream, Watched};
 use crate::server::frames::PREFACE;
-use crate::server::io::{ClientIo, Transport};
+use crate::server::io::{ClientIo, HalfClosing, Transport};
 use crate::server::tls::Keeper;
-use crate::server::watch::{Order, Watch};
+use crate::server::watch::{Busy, Order, Watch};
 use bytes::{Bytes, BytesMut};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -18,11 +18,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Serves one accepted connection.
@@ -117,15 +117,37 @@ async fn speak(
     let (here, recorder) = (Arc::clone(&watch), Arc::clone(&worker));
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, busy) = (Arc::clone(&worker), here.begin());
-        async move {
-            let answer = handle(&worker, client, request).await?;
-            Ok::<_, HangUp>(answer.map(|body| Watched::new(body, busy)))
-        }
+        async move { answer(&worker, client, request, busy).await }
     });
-    let over = speak_h1(io, service, limits, &watch).await;
-    if let Some(status) = over.err().as_ref().and_then(answered_by_parser) {
-        malformed(&recorder, client, status);
+    match speak_h1(io, service, limits, &watch).await {
+        Ok((mut io, early)) => {
+            if let Some(tunnel) = watch.take_tunnel() {
+                let _busy = watch.begin();
+                Box::pin(tunnel.run(&mut HalfClosing(&mut io), early)).await;
+            }
+            io.shutdown().await.ok();
+        }
+        Err(error) => {
+            if let Some(status) = answered_by_parser(&error) {
+                malformed(&recorder, client, status);
+            }
+        }
     }
+}
+
+async fn answer(
+    worker: &Arc<Worker>,
+    client: Client,
+    request: Request<Incoming>,
+    busy: Busy,
+) -> Result<Response<Watched>, HangUp> {
+    let mut answer = handle(worker, client, request).await?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(tunnel) = answer.body_mut().take_tunnel()
+    {
+        busy.switch(tunnel);
+    }
+    Ok(answer.map(|body| Watched::new(body, busy)))
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge.
@@ -148,12 +170,14 @@ async fn first_bytes(transport: &mut Transport, watch: &Watch) -> io::Result<(By
 
 type Io = TokioIo<ClientIo>;
 
+/// Until the connection is over, or is to become something else: then with what the client has sent
+/// beyond its last request.
 async fn speak_h1<S>(
     io: Io,
     service: S,
     limits: ListenerLimits,
     watch: &Watch,
-) -> Result<(), hyper::Error>
+) -> Result<(ClientIo, Bytes), hyper::Error>
 where
     S: hyper::service::HttpService<Incoming, ResBody = Watched>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -166,16 +190,18 @@ where
         .max_headers(limits.fields)
         .max_header_size(limits.head)
         .max_buf_size(limits.head.max(8192));
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = builder.serve_connection(io, service);
     let mut leaving = false;
     std::future::poll_fn(|cx| {
         if !leaving && watch.order() != Order::Go {
             leaving = true;
-            connection.as_mut().graceful_shutdown();
+            Pin::new(&mut connection).graceful_shutdown();
         }
-        connection.as_mut().poll(cx)
+        Pin::new(&mut connection).poll(cx)
     })
-    .await
+    .await?;
+    let parts = connection.into_parts();
+    Ok((parts.io.into_inner(), parts.read_buf))
 }
 
 /// The status of the bare answer that the HTTP parser gave, where it refused a head by itself.

@@ -161,10 +161,7 @@ impl AsyncWrite for ClientIo {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let io = self.as_mut().get_mut();
         if io.linger.is_none() {
-            ready!(match &mut io.transport {
-                Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-                Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
-            })?;
+            ready!(io.poll_close(cx))?;
         }
         let linger = io.linger.get_or_insert_with(|| Linger {
             left: LINGER_BYTES,
@@ -180,5 +177,46 @@ impl AsyncWrite for ClientIo {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl ClientIo {
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+        }
+    }
+}
+
+/// The same socket in a tunnel: closing it ends our direction alone, and what the client goes on to
+/// send is still read.
+pub struct HalfClosing<'a>(pub &'a mut ClientIo);
+
+impl AsyncRead for HalfClosing<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for HalfClosing<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_close(cx)
     }
 }

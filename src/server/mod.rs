@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 /// Upstream connections that lay idle for longer are closed.
 const UPSTREAM_IDLE: Duration = Duration::from_secs(20);
 
+/// How long connections that are cut have to write their access lines.
+const LAST_LINES: Duration = Duration::from_millis(250);
+
 /// A listener with its sockets, one a worker.
 pub struct Bound {
     listener: Arc<Listener>,
@@ -149,6 +152,10 @@ impl Server {
         }
         self.stopping.enter(Phase::Over);
         self.ask_all(Order::End);
+        let end = clock::now() + LAST_LINES;
+        while self.connections() > 0 && clock::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     fn ask_all(&self, order: Order) {

@@ -7,6 +7,7 @@
 //! each answer that its client leaves no room for: that one alone is given up.
 
 use crate::clock::{Duration, Instant};
+use crate::proxy::tunnel::Tunnel;
 use crate::routes::plan::ListenerTimeouts;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -58,6 +59,8 @@ pub struct Watch {
     blocks: AtomicU32,
     /// Over HTTP/2: answers that the sweeper has not seen yet.
     answers: Mutex<Vec<Weak<dyn Answer>>>,
+    /// What the connection becomes when its last answer has been written.
+    tunnel: Mutex<Option<Box<Tunnel>>>,
 }
 
 impl Watch {
@@ -125,6 +128,11 @@ impl Watch {
         }
     }
 
+    /// The tunnel that the connection is to become.
+    pub fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        lock(&self.tunnel).take()
+    }
+
     /// Whom to wake: the connection's task, which never changes.
     pub fn wake_by(&self, waker: &Waker) {
         *lock(&self.waker) = Some(waker.clone());
@@ -138,6 +146,13 @@ impl Watch {
 
 /// An exchange under way.
 pub struct Busy(Arc<Watch>);
+
+impl Busy {
+    /// The connection is to become a tunnel after this exchange.
+    pub fn switch(&self, tunnel: Box<Tunnel>) {
+        *lock(&self.0.tunnel) = Some(tunnel);
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

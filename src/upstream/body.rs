@@ -8,6 +8,7 @@ use crate::clock::{self, Duration, Instant};
 use crate::upstream::error::UpstreamError;
 use crate::upstream::pool::{Connection, Pool};
 use crate::upstream::request_body::Progress;
+use crate::upstream::stream::Stream;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -45,16 +46,8 @@ impl UpstreamBody {
         idle: Duration,
     ) -> Self {
         let mut body = UpstreamBody {
-            incoming,
-            peer: connection.peer(),
-            connection: Some(connection),
-            pool,
             upload,
-            idle,
-            timer: None,
-            waiting_since: None,
-            ahead: VecDeque::new(),
-            failed: None,
+            ..UpstreamBody::switched(incoming, connection, pool, idle)
         };
         if body.incoming.is_end_stream() {
             body.release();
@@ -65,6 +58,35 @@ impl UpstreamBody {
     /// Who sent it.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// The body of an answer that switched protocols: none, on a connection that goes on as a tunnel
+    /// and to no pool.
+    pub fn switched(
+        incoming: Incoming,
+        connection: Box<Connection>,
+        pool: Arc<Pool>,
+        idle: Duration,
+    ) -> Self {
+        UpstreamBody {
+            incoming,
+            peer: connection.peer(),
+            connection: Some(connection),
+            pool,
+            upload: None,
+            idle,
+            timer: None,
+            waiting_since: None,
+            ahead: VecDeque::new(),
+            failed: None,
+        }
+    }
+
+    /// The tunnel's end at the upstream: its socket, what came behind the answer, and how long it may
+    /// be silent.
+    pub fn into_tunnel(mut self) -> Option<(Stream, Bytes, Duration)> {
+        let (stream, ahead) = self.connection.take()?.into_stream()?;
+        Some((stream, ahead, self.idle))
     }
 
     /// Whether the end of it has come, and it came whole.

@@ -113,7 +113,9 @@ impl fmt::Display for UpstreamError {
             },
             UpstreamError::IdleTimeout { after } => write!(f, "the body stood still for {after:?}"),
             UpstreamError::Malformed { why } => write!(f, "its answer was malformed: {why}"),
-            UpstreamError::BadUpgrade => f.write_str("it switched protocols without being asked"),
+            UpstreamError::BadUpgrade => {
+                f.write_str("it switched protocols in a way that was not asked for")
+            }
             UpstreamError::ClientBody { why } => write!(f, "the client's body failed: {why}"),
         }
     }

@@ -13,3 +13,4 @@ pub mod send;
 pub mod stream;
 pub mod target;
 pub mod tls;
+pub mod websocket;

@@ -9,6 +9,7 @@ use crate::clock::{self, Duration, Instant};
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::stream::{Stream, Wire};
 use crate::upstream::target::Endpoint;
+use bytes::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
@@ -59,6 +60,12 @@ impl Connection {
     /// The other end.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.wire.peer()
+    }
+
+    /// Its socket, and what was read of it beyond the answer that switched protocols.
+    pub fn into_stream(self) -> Option<(Stream, Bytes)> {
+        let parts = self.driver?.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
     }
 
     /// Bytes written on it so far.

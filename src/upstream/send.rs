@@ -14,6 +14,7 @@ use crate::upstream::request_body::{Progress, RequestBody};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::target::Endpoint;
 use crate::upstream::tls::Tls;
+use crate::upstream::websocket;
 use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use std::future::Future;
@@ -76,10 +77,15 @@ pub async fn send(
     waits: &Waits,
 ) -> Result<Response<UpstreamBody>, SendError> {
     let upload = request.body().progress();
+    let upgrades = request.headers().contains_key(header::UPGRADE);
     loop {
-        let warm = link
-            .pool
-            .take(link.endpoint, waits.max_idle, waits.look_after);
+        // A tunnel takes its connection with it, and one that might be stale would lose the request.
+        let warm = (!upgrades)
+            .then(|| {
+                link.pool
+                    .take(link.endpoint, waits.max_idle, waits.look_after)
+            })
+            .flatten();
         let mut connection = match warm {
             Some(warm) => warm,
             None => match fresh(link, waits).await {
@@ -89,6 +95,12 @@ pub async fn send(
         };
         let before = connection.written();
         match exchange(&mut connection, request, upload.as_deref(), waits).await {
+            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let pool = Arc::clone(link.pool);
+                return switch(upgrades, answer, |incoming| {
+                    UpstreamBody::switched(incoming, connection, pool, waits.idle)
+                });
+            }
             Ok(answer) => return receive(link, connection, answer, upload, waits),
             Err(Lost {
                 unsent: Some(again),
@@ -259,9 +271,6 @@ fn receive(
     upload: Option<Arc<Progress>>,
     waits: &Waits,
 ) -> Result<Response<UpstreamBody>, SendError> {
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(SendError::gone(UpstreamError::BadUpgrade, true));
-    }
     if let Some(why) = ambiguous(&answer) {
         let why = why.to_owned();
         return Err(SendError::gone(UpstreamError::Malformed { why }, true));
@@ -270,6 +279,25 @@ fn receive(
     let pool = Arc::clone(link.pool);
     let body = UpstreamBody::new(incoming, connection, pool, upload, waits.idle);
     Ok(Response::from_parts(head, body))
+}
+
+/// A 101: good only where the request asked for it and for this protocol. The connection goes with
+/// any other, since nobody knows what is spoken on it.
+fn switch(
+    asked: bool,
+    answer: Response<Incoming>,
+    body: impl FnOnce(Incoming) -> UpstreamBody,
+) -> Result<Response<UpstreamBody>, SendError> {
+    let fields = answer.headers();
+    let framed = fields.contains_key(header::TRANSFER_ENCODING)
+        || fields
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .any(|length| length != "0");
+    if !asked || framed || !websocket::is_named(fields) {
+        return Err(SendError::gone(UpstreamError::BadUpgrade, true));
+    }
+    Ok(answer.map(body))
 }
 
 /// RFC 9112 6.3: more than one way to find the end of a message is no message.

@@ -16,7 +16,7 @@ fn slow(drain: &str) -> (Upstream, Gate, Proxy) {
 }
 
 /// Waits until the proxy knows that it is to stop: not ready, or gone.
-fn wait_until_draining(proxy: &Proxy) {
+pub fn wait_until_draining(proxy: &Proxy) {
     until("the proxy to say that it is stopping", || {
         let answer = Client::try_connect(proxy.admin())
             .ok()

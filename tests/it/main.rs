@@ -49,3 +49,4 @@ mod tls_listener;
 mod traces;
 mod vocabulary;
 mod webhooks;
+mod websocket;

@@ -16,13 +16,13 @@ use crate::support::verbs::verb_in;
 use crate::support::*;
 
 /// An authority, and what it signs.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -32,7 +32,7 @@ impl Authority {
     }
 
     /// A certificate for `localhost` and its key, in PEM form.
-    fn sign(&self) -> (String, String) {
+    pub fn sign(&self) -> (String, String) {
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -60,7 +60,11 @@ const NO_MORE: &str = " }";
 const CLIENTS_TOO: &str = ", client_ca_file: clients.pem }";
 
 /// What a client trusts, shows, and speaks.
-fn config(authority: &Authority, shown: Option<(String, String)>, alpn: &[&[u8]]) -> ClientConfig {
+pub fn config(
+    authority: &Authority,
+    shown: Option<(String, String)>,
+    alpn: &[&[u8]],
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let pem = authority.pem.as_bytes();
     roots

@@ -144,6 +144,14 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
+/// What is said of an upstream that gets the client's own Host.
+pub(super) fn kept_host(upstream: &crate::routes::plan::UpstreamPlan) -> &'static str {
+    match upstream.preserve_host {
+        true => ", with the client's Host",
+        false => "",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use crate::routes::rule::Rule;
 use crate::telemetry::access::Format;
 
 use super::account;
-use super::asked::Asked;
+use super::asked::{Asked, kept_host};
 use super::kept;
 
 /// A policy's name and what it would do.
@@ -265,7 +265,7 @@ impl Steps<'_> {
         ) + &self.deadline();
         let method = &self.asked.method;
         match self.url(upstream) {
-            Some(url) => format!("{method} {url}; {waits}"),
+            Some(url) => format!("{method} {url}{}; {waits}", kept_host(upstream)),
             None => "answers 404 no_route: the request names no host that exists".to_owned(),
         }
     }

@@ -59,6 +59,7 @@ fn one(
             .unwrap_or(Authorizes::Caller),
         allow_from: credentials::networks(notes, &at, written.allow_from.as_ref()),
         token_file: credentials::token_file(notes, &at, written.caller_token_file.as_ref()),
+        preserve_host: written.preserve_host.is_some_and(|flag| flag.get()),
         allow: allow(notes, &at.key("allow"), written, target.as_ref()),
         timeouts: breakers::timeouts(&[&written.timeouts, &defaults.timeouts]),
         concurrency: attempts::concurrency(&[&written.concurrency, &defaults.concurrency]),

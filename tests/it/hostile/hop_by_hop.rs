@@ -47,7 +47,7 @@ fn nominations_change_nothing_that_frames_or_routes() {
 }
 
 #[test]
-fn upgrades_that_we_do_not_serve_are_requests_like_any_other() {
+fn upgrades_that_do_not_pass_are_requests_like_any_other() {
     let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
     run(vec![
         Row("h2c", get_with(h2c), Once("/row", "")),

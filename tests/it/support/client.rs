@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use super::wait::PATIENCE;
 use super::wire::{Response, Source};
 
@@ -190,6 +192,27 @@ impl Client {
                 Err(error) => panic!("nothing more: {error}; came: {:?}", self.seen()),
             }
         }
+    }
+
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// Writes until the other side has taken nothing for a while, or `most` bytes have gone; says how many went.
+    pub fn write_until_blocked(&mut self, most: usize) -> usize {
+        let patience = Some(Duration::from_millis(500));
+        self.stream.set_write_timeout(patience).unwrap();
+        let piece = vec![7; 1 << 16];
+        let mut written = 0;
+        while written < most {
+            match self.stream.write(&piece) {
+                Ok(count) => written += count,
+                Err(_) => break,
+            }
+        }
+        self.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        written
     }
 
     /// Waits until these bytes have come, without taking them: what a client of a stream sees first.

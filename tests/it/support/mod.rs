@@ -9,6 +9,7 @@ pub mod files;
 pub mod h2c;
 pub mod proxy;
 pub mod stream;
+pub mod switching;
 pub mod tls;
 pub mod upstream;
 pub mod verbs;
@@ -19,6 +20,7 @@ pub use client::{Client, Request, get, head, post, request};
 pub use dying::Dying;
 pub use files::{straight_to, straight_to_url, upstream_with};
 pub use proxy::Proxy;
+pub use switching::{SWITCH, Switching};
 pub use upstream::{
     Gate, Received, Step, Upstream, close, close_mid_body, hang, hang_mid_body, raw,
     refusing_address, reply, reset, reset_mid_body, trickle, unanswering_address,

@@ -72,6 +72,18 @@ impl Gate {
         self.0.1.notify_all();
     }
 
+    /// One that holds nothing back.
+    pub fn opened() -> Self {
+        let gate = Self::default();
+        gate.open();
+        gate
+    }
+
+    /// Waits until it is open.
+    pub fn wait(&self) {
+        self.pass(&AtomicBool::new(false));
+    }
+
     fn pass(&self, stop: &AtomicBool) {
         let mut open = self.0.0.lock().unwrap();
         while !*open && !stop.load(Ordering::Relaxed) {
@@ -229,6 +241,12 @@ impl Step {
     /// Closes after the answer.
     pub fn closing(mut self) -> Self {
         self.last = Some(Act::Close);
+        self
+    }
+
+    /// Resets the connection after the answer.
+    pub fn resetting(mut self) -> Self {
+        self.last = Some(Act::Reset);
         self
     }
 
