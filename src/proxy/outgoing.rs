@@ -94,7 +94,10 @@ impl Outgoing {
         } else {
             self.head.clone()
         };
-        head.map(|head| Request::from_parts(head, body))
+        head.map(|mut head| {
+            name_coding(&mut head, &body);
+            Request::from_parts(head, body)
+        })
     }
 
     /// Takes a request back that never left.
@@ -122,6 +125,15 @@ impl Outgoing {
     /// How far its body has come.
     pub fn progress(&self) -> Option<Arc<Progress>> {
         self.progress.clone()
+    }
+}
+
+/// A body of unknown length is chunked. The HTTP library would drop that of a GET unless it is told so.
+fn name_coding(head: &mut Parts, body: &RequestBody) {
+    let streamed = matches!(body, RequestBody::Streamed { .. });
+    if streamed && !head.headers.contains_key(header::CONTENT_LENGTH) {
+        let chunked = HeaderValue::from_static("chunked");
+        head.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
 }
 

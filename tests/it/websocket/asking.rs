@@ -74,6 +74,14 @@ fn whatever_else_asks_for_an_upgrade_is_a_request_like_any_other() {
                 .body(body),
             body,
         ),
+        (
+            "chunks",
+            plain()
+                .header("Upgrade", "websocket")
+                .header("Transfer-Encoding", "chunked")
+                .body("4\r\nabcd\r\n0\r\n\r\n"),
+            body,
+        ),
     ];
     for (what, request, body) in rows {
         let upstream = Upstream::answering("ok");
