@@ -1,5 +1,6 @@
 //! Stopping: what runs is finished, what is told twice obeys at once.
 
+use crate::support::wait::{PATIENCE_WITH_A_PROCESS, within};
 use crate::support::*;
 
 fn slow(drain: &str) -> (Upstream, Gate, Proxy) {
@@ -115,4 +116,52 @@ fn the_last_access_lines_are_written() {
     client.read("GET");
     proxy.wait_for_exit();
     assert_eq!(proxy.wait_for_line("/slow")["status"], 200);
+}
+
+#[test]
+fn of_a_thousand_in_flight_none_is_lost() {
+    let gate = Gate::default();
+    let upstream = Upstream::choosing({
+        let gate = gate.clone();
+        move |_, _| reply(200).body("finished").behind(&gate)
+    });
+    let keys = "breaker: { enabled: false }, concurrency: { limit: 2000 }";
+    let file = upstream_with(&upstream.url(), keys);
+    let mut proxy = Proxy::start(format!("drain: {{ grace: 120s }}\n{file}"));
+    let mut clients: Vec<Client> = (0..1000).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        client.patience(PATIENCE_WITH_A_PROCESS);
+        client.start(&get("/x"));
+    }
+    within(
+        PATIENCE_WITH_A_PROCESS,
+        "a thousand to be in flight",
+        || (upstream.count() == 1000).then_some(()),
+    );
+    proxy.signal("TERM");
+    wait_until_draining(&proxy);
+    gate.open();
+    for client in &mut clients {
+        let answer = client.read("GET").whole();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "finished"));
+    }
+    assert_eq!(proxy.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn calls_that_come_while_it_drains_are_answered_and_told_to_leave() {
+    let (upstream, gate, mut proxy) = slow("grace: 60s, quiet: 5s");
+    let mut slow = proxy.connect();
+    slow.start(&get("/slow"));
+    upstream.wait_for(1);
+    proxy.signal("TERM");
+    wait_until_draining(&proxy);
+    let late = proxy.get("/late");
+    assert_eq!(
+        (late.status, late.header("connection")),
+        (200, Some("close"))
+    );
+    gate.open();
+    assert_eq!(slow.read("GET").status, 200);
+    assert_eq!(proxy.wait_for_exit().code(), Some(0));
 }

@@ -28,6 +28,7 @@ mod drain;
 mod duplicates;
 mod fallback;
 mod fleet;
+mod floods;
 mod forwarding;
 mod hostile;
 mod limits;

@@ -1,5 +1,7 @@
 //! A new file takes the place of the old one whole, or not at all; what the policies have learnt stays.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use crate::support::proxy::File;
 use crate::support::*;
 
@@ -240,4 +242,46 @@ fn a_bad_file_that_comes_by_itself_changes_nothing_and_is_told_once() {
         (reloads(&proxy, "failure"), reloads(&proxy, "success")),
         (2.0, 1.0)
     );
+}
+
+#[test]
+fn a_thousand_reloads_under_load_fail_no_request() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(file(&upstream, "/{*rest}", 3));
+    let (good, path) = (
+        std::fs::read_to_string(proxy.config()).unwrap(),
+        proxy.config().to_owned(),
+    );
+    let over = AtomicBool::new(false);
+    let asked = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut client = proxy.connect();
+                while !over.load(Ordering::Relaxed) {
+                    let answer = client.send(&get("/x")).whole();
+                    assert_eq!(answer.status, 200);
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut told = Client::connect(proxy.admin());
+        for round in 0..1000 {
+            let bad = round % 4 == 3;
+            let text = match bad {
+                true => format!("{good}nonsense: {round}\n"),
+                false => good.replace("requests: 2,", &format!("requests: {},", 2 + round % 5)),
+            };
+            std::fs::write(&path, text).unwrap();
+            let ask = post("/-/reload", "{}").header("Content-Type", "application/json");
+            assert_eq!(
+                told.send(&ask).status,
+                if bad { 422 } else { 200 },
+                "round {round}"
+            );
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert!(asked.load(Ordering::Relaxed) > 0);
+    assert!(reloads(&proxy, "failure") >= 250.0 && reloads(&proxy, "success") >= 750.0);
 }
