@@ -11,6 +11,7 @@ pub mod demo;
 pub mod explain;
 pub mod healthcheck;
 pub mod login;
+mod memory;
 mod remote;
 pub mod routes;
 pub mod run;

@@ -3,6 +3,7 @@
 //! Everything that can be wrong is found before the first socket is bound. One thread with a
 //! runtime of its own does what is not a request: signals, the operator's listener, upkeep.
 
+use super::memory;
 use crate::admin::pulse::Pulse;
 use crate::admin::viewers::{self, Viewers};
 use crate::admin::{self, Admin};
@@ -85,6 +86,7 @@ pub(super) fn serve(
         .map(|a| bind_one(a, "metrics"))
         .transpose()?;
     announce(&plan, &bound, &admin_socket, count);
+    memory::announce(&plan);
     let live = start_live(&process)?;
     let table = Table::install(plan, &live, count)?;
     let tables = Arc::new(ArcSwap::from_pointee(table));

@@ -30,7 +30,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Answers kept under an `Idempotency-Key` take at most so many bytes together.
-const ANSWER_BYTES: usize = 32 << 20;
+pub const ANSWER_BYTES: usize = 32 << 20;
 
 /// Everything that outlives a reload.
 pub struct Live {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// A worker's buffer holds at most this much.
-const BUFFER: usize = 4 << 20;
+pub const BUFFER: usize = 4 << 20;
 /// What a buffer keeps of its size when it was written, in bytes.
 const SPARE: usize = 1 << 20;
 /// How long lines gather before they are written.

@@ -1,0 +1,147 @@
+//! How much memory the configuration allows, in one line at the start.
+//!
+//! Every table and every buffer has a bound that the file or this program sets, so that traffic
+//! cannot choose how much is held. The line shows the terms, since the sum is a worst case that no
+//! healthy day comes near. Called by `run`.
+
+use crate::guard;
+use crate::live;
+use crate::routes::plan::{Listener, Plan};
+use crate::telemetry::access;
+
+/// One connection's socket, task, state and the exchange on it, beside the buffers.
+const STATE: u64 = 32 << 10;
+/// The head of an upstream's answer, and what is written to it, at the most.
+const UPSTREAM: u64 = 2 * (64 << 10);
+/// Over HTTP/2, what a connection may have sent to us and not been asked for.
+const WINDOW: u64 = 1 << 20;
+/// Over HTTP/2, what one stream's answer may hold back, beside its upstream connection.
+const SEND: u64 = 256 << 10;
+/// A limit keeps a client in at most so many bytes.
+const CLIENT: u64 = 64;
+
+/// A body that is held for a guard or a ladder, at the most.
+const BODY: u64 = 1 << 20;
+
+/// The worst case of each kind, in bytes.
+struct Bound {
+    /// Clients that speak HTTP/1.1, with an exchange each.
+    connections: u64,
+    /// Bodies that are held, one a connection.
+    bodies: u64,
+    /// What it takes beyond that if all of them speak HTTP/2 and every stream is full.
+    http2: u64,
+    /// Clients that limits tell apart.
+    limits: u64,
+    /// Records of creates, recorded answers, and the access log's buffer.
+    records: u64,
+    /// Stored answers.
+    cache: u64,
+}
+
+impl Bound {
+    fn of(plan: &Plan) -> Self {
+        let listeners = &plan.process.listeners;
+        let sum =
+            |each: fn(&Listener) -> u64| listeners.iter().map(each).fold(0, u64::saturating_add);
+        let clients = plan.limits.iter().map(|limit| limit.settings.max_clients);
+        let records = guard::Bounds::default().bytes + live::ANSWER_BYTES + access::BUFFER;
+        Bound {
+            connections: sum(over_http1),
+            bodies: sum(|listener| wide(listener.limits.connections).saturating_mul(BODY)),
+            http2: sum(over_http2),
+            limits: clients
+                .map(wide)
+                .fold(0, u64::saturating_add)
+                .saturating_mul(CLIENT),
+            records: wide(records),
+            cache: plan.cache_bytes,
+        }
+    }
+
+    /// While clients speak HTTP/1.1.
+    fn usual(&self) -> u64 {
+        [self.bodies, self.limits, self.records, self.cache]
+            .into_iter()
+            .fold(self.connections, u64::saturating_add)
+    }
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// All connections of a listener, each with a request of HTTP/1.1 under way.
+fn over_http1(listener: &Listener) -> u64 {
+    let head = wide(listener.limits.head.max(8192));
+    let each = STATE
+        .saturating_add(head.saturating_mul(2))
+        .saturating_add(UPSTREAM);
+    each.saturating_mul(wide(listener.limits.connections))
+}
+
+/// What it takes beyond that if all of them speak HTTP/2 and every stream is full.
+fn over_http2(listener: &Listener) -> u64 {
+    let head = wide(listener.limits.head);
+    let stream = STATE
+        .saturating_add(SEND)
+        .saturating_add(UPSTREAM)
+        .saturating_add(head);
+    let streams = stream.saturating_mul(listener.limits.h2_streams.into());
+    let each = streams.saturating_add(WINDOW);
+    each.saturating_mul(wide(listener.limits.connections))
+}
+
+/// Says how much memory the plan allows.
+pub(super) fn announce(plan: &Plan) {
+    let bound = Bound::of(plan);
+    tracing::info!(
+        connections_mib = mib(bound.connections),
+        bodies_mib = mib(bound.bodies),
+        limits_mib = mib(bound.limits),
+        records_mib = mib(bound.records),
+        cache_mib = mib(bound.cache),
+        http2_more_mib = mib(bound.http2),
+        "the configuration bounds memory at {} MiB while clients speak HTTP/1.1",
+        mib(bound.usual())
+    );
+}
+
+/// Rounded up.
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routes::compile;
+
+    fn bound(yaml: &str) -> Bound {
+        let text = format!(
+            "{yaml}\nroutes: [{{ name: a, match: {{ path: / }}, stub: {{ status: 204 }} }}]\n"
+        );
+        match compile::parse("test.yaml", &text, &|_| None) {
+            Ok(plan) => Bound::of(&plan),
+            Err(problems) => panic!("{problems}"),
+        }
+    }
+
+    #[test]
+    fn every_bound_of_the_file_moves_the_line() {
+        let listen = |limits: &str| format!("listen: [{{ limits: {{ {limits} }} }}]\n");
+        let usual = bound(&listen("connections: 100"));
+        assert_eq!(usual.connections, 100 * (STATE + 2 * (64 << 10) + UPSTREAM));
+        assert_eq!(usual.bodies, 100 * BODY);
+        let more = bound(&listen("connections: 200"));
+        assert_eq!(more.connections, 2 * usual.connections);
+        let heads = bound(&listen("connections: 100, head: 128KiB"));
+        assert_eq!(heads.connections - usual.connections, 100 * 2 * (64 << 10));
+        let streams = bound(&listen("connections: 100, h2_streams: 50"));
+        assert!(streams.http2 < usual.http2);
+        let limits = "rate_limits: { a: { requests: 1, per: 1s, max_clients: 1000 } }\n";
+        assert_eq!(bound(limits).limits - usual.limits, 1000 * CLIENT);
+        let cache = bound("cache: { max_bytes: 10MiB }\n");
+        assert_eq!(cache.cache, 10 << 20);
+    }
+}
