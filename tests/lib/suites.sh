@@ -3,7 +3,7 @@
 # `passed` and `failed`. Sourced by tests/run.
 # shellcheck disable=SC2034 # read there
 
-SUITES=(cargo redis rfc9111 sdk browser loom traces observability chart)
+SUITES=(cargo redis rfc9111 sdk browser loom traces observability chart fuzz soak)
 
 declare -A TITLES=(
     [cargo]="unit and integration tests"
@@ -15,6 +15,8 @@ declare -A TITLES=(
     [observability]="dashboards and alerts on a real Prometheus"
     [chart]="the chart by the real Helm, judged by Kubernetes' schemas"
     [loom]="every interleaving of the breaker's concurrent part"
+    [fuzz]="configuration, routes, paths, vendors' bodies and the whole wire under a fuzzer"
+    [soak]="a run with faults and reloads: memory flat, nothing unexplained"
 )
 
 # run_counted PATTERN COMMAND...: runs it, and adds up `N passed` and `N failed` of the lines that match PATTERN. A
@@ -89,13 +91,14 @@ run_ops() {
     run_counted '^=+ .* in [0-9.]+s' env PATH="$WORK/ops/bin:$PATH" python -m pytest "tests/ops/$1"
 }
 
+# This machine's own target.
+host() { rustc -vV | sed -n 's/^host: //p'; }
+
 # Linked statically for this machine's own target, as the image will hold it.
 build_static() {
-    local host
-    host=$(rustc -vV | sed -n 's/^host: //p')
     cargo build --release --locked || return
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$host" || return
-    TRUNKLINE_BIN=$PWD/target/$host/release/trunkline
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$(host)" || return
+    TRUNKLINE_BIN=$PWD/target/$(host)/release/trunkline
     if ldd "$TRUNKLINE_BIN" 2>&1 | grep -q '=>'; then
         printf '%s is not static\n' "$TRUNKLINE_BIN"
         return 1
@@ -113,4 +116,37 @@ suite_browser() {
 suite_loom() {
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$PWD/target/loom \
         run_counted '^test result:' cargo test --locked --release --manifest-path tests/loom/Cargo.toml --lib loom_
+}
+
+# Each target for FUZZ_SECONDS, from its seeds. The compiler's own counters guide it, so that no other toolchain is
+# needed; an input that breaks a target stays in tests/.work/fuzz, and belongs among its seeds once that is mended.
+suite_fuzz() {
+    local target seconds=${FUZZ_SECONDS:-20} flags
+    need g++ g++
+    flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-trace-compares"
+    flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table --cfg fuzzing"
+    passed=0 failed=0
+    # The versions of the package itself, and libFuzzer's beside them.
+    cp Cargo.lock tests/fuzz/Cargo.lock
+    RUSTFLAGS=$flags CARGO_TARGET_DIR=$PWD/target/fuzz \
+        cargo build --release --target "$(host)" --manifest-path tests/fuzz/Cargo.toml || { failed=1 && return; }
+    for target in tests/fuzz/targets/*.rs; do
+        target=$(basename "$target" .rs)
+        mkdir -p "$WORK/fuzz/$target"
+        if "$PWD/target/fuzz/$(host)/release/$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 \
+            -print_final_stats=1 -verbosity=0 -artifact_prefix="$WORK/fuzz/$target-" \
+            "$WORK/fuzz/$target" "tests/fuzz/seeds/$target"; then
+            passed=$((passed + 1))
+        else
+            printf 'fuzz: %s is broken by an input in %s\n' "$target" "$WORK/fuzz"
+            failed=$((failed + 1))
+        fi
+    done
+}
+
+# SOAK_SECONDS is one minute in a run of everything; half an hour tells slow leaks too.
+suite_soak() {
+    need python3 python3
+    build_static || { passed=0 failed=1 && return; }
+    run_counted '^[0-9]+ passed' python3 tests/soak/soak.py "$TRUNKLINE_BIN" "${SOAK_SECONDS:-60}"
 }
