@@ -1,9 +1,11 @@
 //! The operator's view of kept answers: what each route holds, and the means to drop it.
 
-use super::{Admin, json, problem};
+use super::writes::{audit, read_why};
+use super::{Admin, Peer, json, problem};
 use crate::routes::plan::RoutePlan;
 use crate::routes::table::Table;
-use axum::extract::{Path, State};
+use axum::body::Body;
+use axum::extract::{Extension, Path, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use percent_encoding::percent_decode_str;
@@ -15,8 +17,14 @@ use std::sync::Arc;
 pub async fn purge(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
+    Extension(peer): Extension<Peer>,
     uri: Uri,
+    body: Body,
 ) -> Response {
+    let reason = match read_why(body).await {
+        Ok(reason) => reason,
+        Err(answer) => return answer,
+    };
     let table = admin.tables.load_full();
     let keeps = |route: &&RoutePlan| route.name == name && route.cache.is_some();
     if !table.plan.routes.iter().any(|route| keeps(&route)) {
@@ -28,9 +36,13 @@ pub async fn purge(
         return problem(StatusCode::BAD_REQUEST, detail);
     };
     let dropped = table.live.cache().purge(&name, &prefix);
-    tracing::warn!(route = name, prefix, dropped, "kept answers dropped");
+    let done = format!("{dropped} kept answers dropped");
+    audit(peer, &done, &name, &reason);
     let facts = value!({"prefix": prefix, "dropped": dropped});
-    let what = "operator: kept answers dropped".to_owned();
+    let what = match reason.is_empty() {
+        true => done,
+        false => format!("{done}: {reason}"),
+    };
     table.live.events.announce("override", &name, what, facts);
     json(StatusCode::OK, &value!({"route": name, "dropped": dropped}))
 }

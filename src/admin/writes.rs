@@ -22,7 +22,7 @@ const LARGEST: usize = 16 * 1024;
 const LONGEST_REASON: usize = 300;
 
 /// The audit line of a write.
-pub fn audit(Peer(client): Peer, what: &str, name: &str, reason: &str) {
+pub(super) fn audit(Peer(client): Peer, what: &str, name: &str, reason: &str) {
     tracing::warn!(%client, what, name, reason, "an operator's write");
 }
 
@@ -34,7 +34,7 @@ struct Why {
 }
 
 /// The reason in a body that may be empty.
-async fn read_why(body: Body) -> Result<String, Response> {
+pub(super) async fn read_why(body: Body) -> Result<String, Response> {
     let body = read(body).await?;
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(String::new());

@@ -120,7 +120,7 @@ rate_limits: { few: { requests: 5 } }
 upstreams: { api: { url: https://api.example, profile: vapi, retry: { attempts: 2 } } }
 stubs: { enabled: false }
 routes:
-  - { name: all, match: { path: /x }, upstream: api, rate_limit: few, stub: {}, fallback: [{ stub: {} }] }
+  - { name: all, match: { path: /x }, upstream: api, rate_limit: few, retry: { attempts: 2 }, stub: {}, fallback: [{ stub: {} }] }
   - { name: canned, stub: {} }
 ";
         let plan = compile::parse("f.yaml", text, &|_| None).unwrap();

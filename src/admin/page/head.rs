@@ -54,11 +54,26 @@ pub(super) fn notices(page: &mut Markup, state: &Value) {
         page.raw("<div class=\"notice bad\" role=\"alert\"><strong>The last reload failed; the configuration before it goes on.</strong><pre tabindex=\"0\">");
         page.value(&config["last_error"]).raw("</pre></div>");
     }
+    store(page, &state["store"]);
     for what in items(&config["needs_restart"]) {
         page.raw("<div class=\"notice warn\"><strong>Needs a restart:</strong> ")
             .value(what);
         page.raw(".</div>");
     }
+}
+
+/// What replicas share, while it is away.
+fn store(page: &mut Markup, store: &Value) {
+    if store["up"] != false {
+        return;
+    }
+    page.raw("<div class=\"notice warn\"><strong>The shared store is away</strong> since ")
+        .time(&store["since"]);
+    page.raw(": ").value(&store["why"]).raw(".<ul>");
+    for what in items(&store["degraded"]) {
+        page.raw("<li>").value(what).raw("</li>");
+    }
+    page.raw("</ul></div>");
 }
 
 /// The state in one sentence; it changes only when the state does, as it is read aloud.

@@ -187,8 +187,11 @@ fn sparks(page: &mut Markup, recent: &Value) {
     }
     let series = &recent["series"];
     page.raw("<dl class=\"sparks\"><div><dt>Calls</dt><dd><b>");
-    page.value(&recent["per_second"])
-        .raw("</b> /s</dd><dd class=\"picture\">");
+    match recent["per_second"].as_f64() {
+        Some(rate) => page.text(format_args!("{rate:.1}")).raw("</b> /s"),
+        None => page.raw("–</b>"),
+    };
+    page.raw("</dd><dd class=\"picture\">");
     let label = "Calls in each second of two minutes, failed ones over them";
     spark::draw(page, label, &series["attempts"], Some(&series["failures"]));
     page.raw("</dd></div><div><dt>Errors</dt><dd><b>");
