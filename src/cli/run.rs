@@ -99,13 +99,8 @@ pub(super) fn serve(
     let workers = workers(count, &tables, (&log, traces), &stopping);
     let server = Server::start(workers.clone(), bound, Arc::clone(&stopping))
         .context("cannot start the workers")?;
-    let reloader = Reloader::new(
-        config.to_owned(),
-        Arc::clone(&tables),
-        Arc::clone(&live),
-        count,
-    );
-    let reloader = Arc::new(reloader);
+    let (told, lived) = (Arc::clone(&tables), Arc::clone(&live));
+    let reloader = Arc::new(Reloader::new(config.to_owned(), told, lived, count));
     let admin = Arc::new(Admin {
         tables: Arc::clone(&tables),
         reloader: Arc::clone(&reloader),
