@@ -23,7 +23,9 @@ pub use super::upstream::{
     Breaker, BreakerBackoff, Concurrency, Defaults, Protocol, Retry, RetryBackoff, Timeouts,
     Upstream, UpstreamTls,
 };
-pub use super::webhook::{Verify, VerifyTwilio};
+pub use super::webhook::{
+    HmacAlgorithm, HmacEncoding, Verify, VerifyHmac, VerifyTwilio, VerifyVapi,
+};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

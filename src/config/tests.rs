@@ -99,7 +99,6 @@ rate_limits:
   per_client:
     requests: 0
     requests: 5
-webhooks: { vapi: {} }
 upstreams:
   vapi:
     url: ${VAPI_URL}
@@ -116,10 +115,9 @@ routes:
         "f:9:33: expected a network like 10.0.0.0/8 or ::1, found \"10.0.0.0/99\"",
         "f:12:15: expected a whole number of at least 1, found 0",
         "f:13:5: `requests` is already given in this block (remove one of the two)",
-        "f:14:1: `webhooks` (checks of webhook signatures) is not in this version (remove the key)",
-        "f:17:10: VAPI_URL is not set (set it, or give a default: ${VAPI_URL:-...})",
-        "f:18:15: expected a block of keys, found a list",
-        "f:21:5: `upstream` has no value (give it one, or remove it)",
+        "f:16:10: VAPI_URL is not set (set it, or give a default: ${VAPI_URL:-...})",
+        "f:17:15: expected a block of keys, found a list",
+        "f:20:5: `upstream` has no value (give it one, or remove it)",
     ];
     assert_eq!(problems(text), expected);
 }

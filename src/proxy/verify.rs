@@ -47,15 +47,19 @@ pub async fn check(
         .path_and_query()
         .map_or("", |target| target.as_str());
     let call = Call {
+        method: &head.method,
         target,
         fields: &head.headers,
         websocket: is_websocket(head),
         body: &whole,
     };
-    if let Err(denied) = check.verify(&call, clock::now()) {
+    if let Err(denied) = check.verify(&call, (clock::now(), clock::wall())) {
         return Err(refused(exchange, &table, denied));
     }
     count(exchange, &table, |metrics| &metrics.accepted);
+    if let Some(time) = check.urgent(&whole) {
+        exchange.deadline = Some(time);
+    }
     exchange.held = Some(whole);
     *body = None;
     Ok(())

@@ -25,6 +25,7 @@ mod stubs;
 mod tests;
 mod tracing;
 mod upstreams;
+mod vapis;
 mod warnings;
 mod webhooks;
 

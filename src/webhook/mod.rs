@@ -9,16 +9,23 @@
 mod public_url;
 mod secret;
 pub mod twilio;
+pub mod vapi;
 
 pub use public_url::PublicUrl;
 pub use secret::{Secrets, Unusable, Written};
 pub use twilio::Twilio;
+pub use vapi::Vapi;
 
-use crate::clock::{Duration, Instant};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use crate::clock::{Duration, Instant, SystemTime};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use std::fmt::Write as _;
 
 /// Twilio waits 15 s for an answer; what comes later is lost, so ours comes before.
 const TWILIO_WAITS: Duration = Duration::from_secs(15);
+/// And Vapi 20 s, unless it was told otherwise,
+const VAPI_WAITS: Duration = Duration::from_secs(20);
+/// but 7.5 s where a caller waits for its assistant.
+const ASSISTANT_TIME: Duration = Duration::from_secs(7);
 
 /// By whose mark a route's requests are known, and how much of a body is held to find it.
 pub struct Check {
@@ -32,10 +39,14 @@ pub struct Check {
 pub enum Vendor {
     /// Twilio.
     Twilio(Twilio),
+    /// Vapi.
+    Vapi(Vapi),
 }
 
 /// A request as its sender knows it.
 pub struct Call<'a> {
+    /// Its method.
+    pub method: &'a Method,
     /// Path and query as received.
     pub target: &'a str,
     /// Its fields.
@@ -58,6 +69,7 @@ impl Check {
     pub fn glance(&self, fields: &HeaderMap) -> Result<(), Denied> {
         match &self.vendor {
             Vendor::Twilio(twilio) => twilio.glance(fields),
+            Vendor::Vapi(vapi) => vapi.glance(fields),
         }
     }
 
@@ -65,9 +77,10 @@ impl Check {
     ///
     /// # Errors
     /// It did not, or somebody changed it on its way.
-    pub fn verify(&self, call: &Call<'_>, now: Instant) -> Result<(), Denied> {
+    pub fn verify(&self, call: &Call<'_>, now: (Instant, SystemTime)) -> Result<(), Denied> {
         match &self.vendor {
-            Vendor::Twilio(twilio) => twilio.verify(call, now),
+            Vendor::Twilio(twilio) => twilio.verify(call, now.0),
+            Vendor::Vapi(vapi) => vapi.verify(call, now),
         }
     }
 
@@ -75,6 +88,15 @@ impl Check {
     pub fn vendor_waits(&self) -> Duration {
         match &self.vendor {
             Vendor::Twilio(_) => TWILIO_WAITS,
+            Vendor::Vapi(_) => VAPI_WAITS,
+        }
+    }
+
+    /// How long the answer to this body is of use, where that is less than for others.
+    pub fn urgent(&self, body: &[u8]) -> Option<Duration> {
+        match &self.vendor {
+            Vendor::Twilio(_) => None,
+            Vendor::Vapi(_) => vapi::asks_for_assistant(body).then_some(ASSISTANT_TIME),
         }
     }
 
@@ -85,6 +107,7 @@ impl Check {
                 "X-Twilio-Signature over {} and its parameters, or the hash of its body",
                 twilio.url.of("<target as sent>")
             ),
+            Vendor::Vapi(vapi) => vapi.words(),
         }
     }
 }
@@ -99,4 +122,14 @@ fn single<'f>(fields: &'f HeaderMap, name: &HeaderName) -> Option<&'f [u8]> {
 /// Whether two marks are the same, in a time that depends on their lengths alone.
 fn is_equal(ours: &[u8], theirs: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(ours, theirs).is_ok()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }

@@ -7,14 +7,13 @@
 
 use super::public_url::PublicUrl;
 use super::secret::Secrets;
-use super::{Call, Denied, is_equal, single};
+use super::{Call, Denied, hex, is_equal, single};
 use crate::clock::Instant;
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, header};
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use url::form_urlencoded;
 
 static SIGNATURE: HeaderName = HeaderName::from_static("x-twilio-signature");
@@ -149,16 +148,6 @@ fn sign(key: &hmac::Key, address: &str, params: &Params<'_>) -> String {
         context.update(value.as_bytes());
     }
     STANDARD.encode(context.sign())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
 }
 
 #[cfg(test)]

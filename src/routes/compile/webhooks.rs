@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use super::limits::in_words;
 use super::notes::Notes;
+use super::vapis;
 
 /// Bodies up to this are held unless the file says otherwise, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -26,12 +27,22 @@ pub(super) fn compile(notes: &mut Notes<'_>, at: &At, written: &Verify) -> Optio
         let what = "bodies are held whole while they are checked: from 1 byte to 64MiB each";
         notes.problem(&at.key("max_body"), what, "1MiB is usual");
     }
-    let Some(twilio) = &written.twilio else {
-        let hint = "add `twilio: { public_url: ..., auth_token_file: ... }`";
-        notes.absent(at, "twilio", "`verify` names no vendor", hint);
-        return None;
+    let vendor = match (&written.twilio, &written.vapi) {
+        (Some(twilio), None) => Vendor::Twilio(self::twilio(notes, &at.key("twilio"), twilio)?),
+        (None, Some(vapi)) => Vendor::Vapi(vapis::compile(notes, &at.key("vapi"), vapi)?),
+        (Some(_), Some(_)) => {
+            let what = "a route takes the requests of one vendor";
+            notes.problem(&at.key("vapi"), what, "give each vendor a route of its own");
+            return None;
+        }
+        (None, None) => {
+            let hint = "add `twilio: { public_url: ..., auth_token_file: ... }` or `vapi: { secret_file: ... }`";
+            if !notes.is_unread(&at.key("vapi")) {
+                notes.absent(at, "twilio", "`verify` names no vendor", hint);
+            }
+            return None;
+        }
     };
-    let vendor = Vendor::Twilio(self::twilio(notes, &at.key("twilio"), twilio)?);
     Some(Check { vendor, largest })
 }
 
@@ -46,7 +57,11 @@ fn twilio(notes: &mut Notes<'_>, at: &At, written: &VerifyTwilio) -> Option<Twil
     Some(Twilio { url, secrets })
 }
 
-fn public_url(notes: &mut Notes<'_>, at: &At, written: Option<&Text>) -> Option<PublicUrl> {
+pub(super) fn public_url(
+    notes: &mut Notes<'_>,
+    at: &At,
+    written: Option<&Text>,
+) -> Option<PublicUrl> {
     let key = "public_url";
     let Some(text) = written else {
         let what =
@@ -65,12 +80,12 @@ fn public_url(notes: &mut Notes<'_>, at: &At, written: Option<&Text>) -> Option<
 }
 
 /// Where secrets come from: the name of the key, and what it says.
-struct Sources<'a> {
-    given: (&'static str, &'a [Secret]),
-    files: (&'static str, &'a [Text]),
+pub(super) struct Sources<'a> {
+    pub(super) given: (&'static str, &'a [Secret]),
+    pub(super) files: (&'static str, &'a [Text]),
 }
 
-fn secrets(
+pub(super) fn secrets(
     notes: &mut Notes<'_>,
     at: &At,
     sources: &Sources<'_>,

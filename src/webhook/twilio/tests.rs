@@ -50,6 +50,7 @@ fn signed(signature: &str) -> HeaderMap {
 
 fn call<'a>(target: &'a str, fields: &'a HeaderMap, body: &'a str) -> Call<'a> {
     Call {
+        method: &http::Method::POST,
         target,
         fields,
         websocket: false,
