@@ -26,6 +26,8 @@
 //!       | retry           again only what is provably safe
 //!       | fallback        somebody else, only where nothing can have happened
 //!       v
+//!     proxy::readdress    addresses that would lead around us become ours
+//!       v
 //!     proxy::body         the answer, watched to its END: outcome, metrics, one access line
 //!       | tunnel          bytes both ways after a 101, in the client connection's own task
 //!       v

@@ -8,6 +8,7 @@ mod account;
 mod asked;
 mod kept;
 mod steps;
+mod vendor;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -198,6 +199,7 @@ routes:
             "send",
             "judge",
             "retry",
+            "readdress",
             "observe",
         ];
         let mut rest = text.as_str();

@@ -303,6 +303,8 @@ pub struct Route {
     pub rewrite: Option<Text>,
     /// By whose signature its requests are known; others are refused.
     pub verify: Option<Verify>,
+    /// Turn the vendor's addresses in answers into ours. In place of the upstream's.
+    pub rewrite_answers: Option<Flag>,
     /// Names of the rate limits that apply.
     pub rate_limit: Option<OneOrMany<Text>>,
     /// A breaker of `breakers` in place of the upstream's own.

@@ -44,6 +44,9 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// Send `X-Forwarded-*` to it. Default `false`.
     pub forwarded: Option<Flag>,
+    /// Turn the vendor's addresses in answers into ours, where a route leads there. Default: `true` for
+    /// vapi, twilio and microsoft.
+    pub rewrite_answers: Option<Flag>,
     /// A credential of `credentials` that is added for the caller. Default: none.
     pub credential: Option<UsedCredential>,
     /// Networks from which callers are let through. Default: all.

@@ -5,6 +5,7 @@
 
 use crate::profile::Dialect;
 use crate::profile::rules::{Case, Created, Creates, Rules, Sign};
+use std::sync::Arc;
 
 pub(super) fn rules() -> Rules {
     Rules {
@@ -17,6 +18,8 @@ pub(super) fn rules() -> Rules {
         request_id: None,
         concurrent: None,
         creates: Creates::default(),
+        homes: Vec::new(),
+        addresses: Arc::new([]),
         hosts: Vec::new(),
         reads_all: false,
     }

@@ -4,6 +4,7 @@
 //! does not prove that nothing was processed; without one it is a failure like any other.
 
 use super::{Dialect, generic};
+use crate::profile::addresses::Place;
 use crate::profile::rules::{Case, Created, Creates, Field, Holds, Rules, Sign};
 use http::{HeaderName, header};
 
@@ -25,6 +26,11 @@ pub(super) fn rules() -> Rules {
             note: "graph_request_id",
         }),
         creates: Creates::posts_unless(&QUERIES),
+        homes: vec!["https://graph.microsoft.com"],
+        addresses: ["@odata.nextLink", "@odata.deltaLink"]
+            .iter()
+            .map(|name| Place::named(name))
+            .collect(),
         ..generic::rules()
     }
 }

@@ -6,6 +6,7 @@
 //! holds no state. Called by the route compiler (names), the forwarder (reading) and the refusals
 //! (dialect).
 
+pub mod addresses;
 mod generic;
 mod glance;
 mod google;

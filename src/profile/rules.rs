@@ -6,9 +6,11 @@
 //! this one, the operator's by `profiles` in the file. Read by the profile.
 
 use crate::policy::outcome::Outcome;
+use crate::profile::addresses::Place;
 use crate::profile::{Dialect, paths};
 use http::{HeaderName, Method, StatusCode};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// What an answer says of the work that its request asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +45,10 @@ pub struct Rules {
     pub concurrent: Option<Field>,
     /// Which requests make something.
     pub creates: Creates,
+    /// The vendor's own URLs, by which its answers name it wherever it is asked.
+    pub homes: Vec<&'static str>,
+    /// The members of a JSON answer that are addresses.
+    pub addresses: Arc<[Place]>,
     /// Which values the parameters of a URL may take.
     pub hosts: Vec<(String, Allowed)>,
     /// Whether answers to every method may have to be read in their body, and not only those to

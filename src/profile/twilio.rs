@@ -6,6 +6,7 @@
 //! closed too: what is missing there is taken to create.
 
 use super::{Dialect, generic};
+use crate::profile::addresses::Place;
 use crate::profile::rules::{Allowed, Case, Created, Creates, Field, Rules, Sign};
 use http::HeaderName;
 
@@ -25,10 +26,24 @@ pub(super) fn rules() -> Rules {
             note: "twilio_concurrent_requests",
         }),
         creates: Creates::posts_unless(&UPDATES),
+        homes: vec!["https://{product}.twilio.com"],
+        addresses: ADDRESSES.iter().map(|text| Place::parse(text)).collect(),
         hosts: vec![("product".to_owned(), Allowed::By(is_product_label))],
         ..generic::rules()
     }
 }
+
+/// Where the newer APIs name themselves by absolute addresses: a resource, and a page of a list of them.
+const ADDRESSES: [&str; 8] = [
+    "meta.first_page_url",
+    "meta.next_page_url",
+    "meta.previous_page_url",
+    "meta.url",
+    "url",
+    "links.*",
+    "*[].url",
+    "*[].links.*",
+];
 
 /// POSTs that change one thing that exists already, so that twice is as good as once. Missing on
 /// purpose, though they read as updates: those that take a payment, send something, ask for a paid

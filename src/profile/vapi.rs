@@ -5,7 +5,8 @@
 //! same: a record of the call exists, and what becomes of it is the client's to decide.
 
 use super::{Dialect, generic};
-use crate::profile::rules::{Case, Created, Creates, Holds, Rules, Sign};
+use crate::profile::addresses::Place;
+use crate::profile::rules::{Allowed, Case, Created, Creates, Holds, Rules, Sign};
 
 pub(super) fn rules() -> Rules {
     let sentence = Sign::Member(
@@ -31,8 +32,34 @@ pub(super) fn rules() -> Rules {
         ],
         id: Some("id".to_owned()),
         creates: Creates::posts_unless(&QUERIES),
+        homes: vec!["https://api.vapi.ai", "https://{host}.vapi.ai"],
+        addresses: ADDRESSES.iter().map(|text| Place::parse(text)).collect(),
+        hosts: vec![("host".to_owned(), Allowed::By(is_label))],
         ..generic::rules()
     }
+}
+
+/// Where a call, alone or in a list, says how to listen to it and to speak in it.
+const ADDRESSES: [&str; 9] = [
+    "transport.websocketCallUrl",
+    "monitor.listenUrl",
+    "monitor.controlUrl",
+    "[].transport.websocketCallUrl",
+    "[].monitor.listenUrl",
+    "[].monitor.controlUrl",
+    "results[].transport.websocketCallUrl",
+    "results[].monitor.listenUrl",
+    "results[].monitor.controlUrl",
+];
+
+/// Whether this is one label of a host name, so that with `.vapi.ai` behind it, it is a host of Vapi's:
+/// a call is on a machine of its own.
+fn is_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// POSTs that only ask. Updates are PATCH.

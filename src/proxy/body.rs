@@ -10,6 +10,7 @@ use crate::policy::outcome::Outcome;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::create::Pending;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::readdress::Edit;
 use crate::proxy::refusal::failure_label;
 use crate::proxy::traced;
 use crate::proxy::tunnel::Tunnel;
@@ -26,7 +27,18 @@ use tokio::time::Sleep;
 pub type BodyError = UpstreamError;
 
 /// An answer's body.
-pub struct ResponseBody(Option<Inner>);
+pub struct ResponseBody {
+    inner: Option<Inner>,
+    edit: Option<Box<Editing>>,
+}
+
+/// A body whose bytes are changed while they pass.
+struct Editing {
+    edit: Edit,
+    /// Trailers that wait for the last bytes.
+    trailers: Option<Frame<Bytes>>,
+    ended: bool,
+}
 
 enum Inner {
     Whole {
@@ -55,9 +67,27 @@ struct Streamed {
 }
 
 impl ResponseBody {
+    fn of(inner: Inner) -> Self {
+        ResponseBody {
+            inner: Some(inner),
+            edit: None,
+        }
+    }
+
+    /// The same body, its bytes changed on their way.
+    #[must_use]
+    pub fn edited(mut self, edit: Edit) -> Self {
+        self.edit = Some(Box::new(Editing {
+            edit,
+            trailers: None,
+            ended: false,
+        }));
+        self
+    }
+
     /// A body that is all here.
     pub fn whole(data: Bytes, exchange: Box<Exchange>) -> Self {
-        ResponseBody(Some(Inner::Whole { data, exchange }))
+        Self::of(Inner::Whole { data, exchange })
     }
 
     /// A body that comes from an upstream. A probe is decided after `slow_after` if its body has
@@ -80,7 +110,7 @@ impl ResponseBody {
             exchange,
             patience,
         };
-        let mut body = ResponseBody(Some(Inner::Streamed(Box::new(streamed))));
+        let mut body = Self::of(Inner::Streamed(Box::new(streamed)));
         if body.is_end_stream() {
             body.complete();
         }
@@ -90,24 +120,24 @@ impl ResponseBody {
     /// A body that others read along, of that length where it is known.
     pub fn shared(reader: Reader, length: Option<u64>, exchange: Box<Exchange>) -> Self {
         let left = length;
-        ResponseBody(Some(Inner::Shared {
+        Self::of(Inner::Shared {
             reader,
             left,
             exchange,
-        }))
+        })
     }
 
     /// No body, and a tunnel behind the head.
     pub fn tunnel(tunnel: Tunnel) -> Self {
-        ResponseBody(Some(Inner::Tunnel(Box::new(tunnel))))
+        Self::of(Inner::Tunnel(Box::new(tunnel)))
     }
 
     /// The tunnel behind the head, for whoever holds the client's socket.
     pub fn take_tunnel(&mut self) -> Option<Box<Tunnel>> {
-        match self.0.take() {
+        match self.inner.take() {
             Some(Inner::Tunnel(tunnel)) => Some(tunnel),
             other => {
-                self.0 = other;
+                self.inner = other;
                 None
             }
         }
@@ -115,7 +145,7 @@ impl ResponseBody {
 
     /// The body has been handed over in full.
     fn complete(&mut self) {
-        if let Some(Inner::Streamed(streamed)) = &mut self.0 {
+        if let Some(Inner::Streamed(streamed)) = &mut self.inner {
             streamed.complete();
         }
     }
@@ -185,15 +215,12 @@ impl Drop for Streamed {
     }
 }
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = UpstreamError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
+impl ResponseBody {
+    fn poll_inner(
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
-        match &mut self.0 {
+        match &mut self.inner {
             None | Some(Inner::Tunnel(_)) => Poll::Ready(None),
             Some(Inner::Whole { data, exchange }) => {
                 if data.is_empty() {
@@ -227,8 +254,65 @@ impl Body for ResponseBody {
         }
     }
 
+    /// The next bytes as they were changed; whatever is held back comes before the end.
+    fn poll_edited(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        loop {
+            let ended = self.edit.as_ref().is_none_or(|editing| editing.ended);
+            let next = if ended {
+                None
+            } else {
+                ready!(self.poll_inner(cx))
+            };
+            let Some(editing) = &mut self.edit else {
+                return Poll::Ready(next);
+            };
+            if editing.ended {
+                return Poll::Ready(editing.trailers.take().map(Ok));
+            }
+            let bytes = match next {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(chunk) => editing.edit.chunk(chunk),
+                    Err(trailers) => {
+                        editing.trailers = Some(trailers);
+                        editing.ended = true;
+                        editing.edit.end()
+                    }
+                },
+                None => {
+                    editing.ended = true;
+                    editing.edit.end()
+                }
+            };
+            if !bytes.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = UpstreamError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        match self.edit {
+            None => self.poll_inner(cx),
+            Some(_) => self.poll_edited(cx),
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        if let Some(editing) = &self.edit {
+            return editing.ended && editing.trailers.is_none();
+        }
+        match &self.inner {
             None | Some(Inner::Tunnel(_)) => true,
             Some(Inner::Whole { data, .. }) => data.is_empty(),
             Some(Inner::Streamed(streamed)) => streamed.body.is_end_stream(),
@@ -237,7 +321,10 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        if self.edit.is_some() {
+            return SizeHint::default();
+        }
+        match &self.inner {
             None | Some(Inner::Tunnel(_)) => SizeHint::with_exact(0),
             Some(Inner::Whole { data, .. }) => {
                 SizeHint::with_exact(u64::try_from(data.len()).unwrap_or(u64::MAX))

@@ -9,6 +9,7 @@ use crate::guard::Account;
 use crate::policy::identity::Identity;
 use crate::policy::rate_limit::Decision;
 use crate::proxy::correlation;
+use crate::proxy::readdress::Readdress;
 use crate::proxy::{Client, Worker, traced};
 use crate::routes::plan::Accept;
 use crate::routes::table::{Route, Table};
@@ -74,6 +75,8 @@ pub struct Exchange {
     pub status: Option<StatusCode>,
     /// Cancelled when the client leaves, where its leaving does not end the exchange.
     pub left: Option<CancellationToken>,
+    /// Turns the addresses of its answer to ours.
+    pub readdress: Option<Box<Readdress>>,
     /// The request's body, where all of it was read before it was sent on.
     pub held: Option<Bytes>,
     /// How far the request's body has come.
@@ -118,6 +121,7 @@ impl Exchange {
             proxy_status: None,
             status: None,
             left: None,
+            readdress: None,
             held: None,
             upload: None,
             bytes_in: 0,
@@ -155,6 +159,7 @@ impl Exchange {
             proxy_status: None,
             status: None,
             left: None,
+            readdress: None,
             held: None,
             upload: None,
             bytes_in: 0,

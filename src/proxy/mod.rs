@@ -22,6 +22,7 @@ pub mod journey;
 pub mod keyed;
 pub mod outgoing;
 pub mod passing;
+pub mod readdress;
 pub mod refusal;
 mod shared;
 mod stopping;
@@ -175,16 +176,31 @@ pub async fn handle(
         })
         .await
     };
+    let readdress = exchange.readdress.take();
+    let answer = answered(exchange, served, &mut body, expects).await?;
+    Ok(match readdress {
+        None => answer,
+        Some(readdress) => readdress.apply(answer),
+    })
+}
+
+/// The answer that was decided on, its head made ready.
+async fn answered(
+    exchange: Box<Exchange>,
+    served: Result<Answer, Stop>,
+    body: &mut Option<Incoming>,
+    expects: bool,
+) -> Result<Response<ResponseBody>, HangUp> {
     match served {
         Ok(Answer::Upstream(answered)) => Ok(forwarded(exchange, answered, None)),
         Ok(Answer::Create(job, rescue)) => create::answer(exchange, *job, rescue).await,
         Ok(Answer::Fetch(fetch)) => cached::fetch(exchange, *fetch).await,
         Ok(Answer::Given(given)) => {
-            let close = is_cut(&exchange) || !is_spent(&mut body, expects).await;
+            let close = is_cut(&exchange) || !is_spent(body, expects).await;
             Ok(cached::respond(exchange, given, close))
         }
         Ok(Answer::Canned(canned)) => {
-            let close = is_cut(&exchange) || !is_spent(&mut body, expects).await;
+            let close = is_cut(&exchange) || !is_spent(body, expects).await;
             Ok(local(
                 exchange,
                 (canned.status, canned.fields),
@@ -196,7 +212,7 @@ pub async fn handle(
         Err(Stop::Refused(refusal)) => {
             let cut = is_cut(&exchange);
             let bad = matches!(refusal.code().as_u16(), 400 | 408 | 413);
-            let close = cut || bad || !is_spent(&mut body, expects).await;
+            let close = cut || bad || !is_spent(body, expects).await;
             Ok(refused(exchange, &refusal, close))
         }
     }
@@ -260,6 +276,7 @@ async fn serve(
         return Err(canned::disabled(exchange).into());
     };
     admit::deadline(exchange, plan, &head.headers);
+    readdress::begin(exchange, plan, entry.authority());
     let confirmed = head.headers.get(&create::CONFIRMED).cloned();
     let kept = (!plan.fallback.is_empty()).then(|| head.clone());
     let prepared = forward::prepare(exchange, &way, &entry, &found.params, head)?;

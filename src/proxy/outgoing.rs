@@ -198,7 +198,8 @@ pub fn prepare(
         headers::join_cookies(fields);
     }
     headers::add_via(fields, exchange.version);
-    if way.upstream_plan.profile.reads_bodies(&exchange.method) {
+    let reads = way.upstream_plan.profile.reads_bodies(&exchange.method);
+    if reads || way.route_plan.back.is_some() {
         fields.insert(
             header::ACCEPT_ENCODING,
             HeaderValue::from_static("identity"),

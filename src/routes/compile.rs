@@ -7,6 +7,7 @@
 //! the verbs that only look.
 
 mod attempts;
+mod backs;
 mod breakers;
 mod callers;
 mod credentials;

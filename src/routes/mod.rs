@@ -3,6 +3,7 @@
 //! [`compile`] alone sees both the operator's words and the running types. [`plan`] is what the
 //! words mean, [`table`] is a plan joined with live state, and [`index`] finds a request's route.
 
+pub mod back;
 pub mod certificate;
 pub mod compile;
 pub mod grammar;

@@ -16,6 +16,7 @@ use crate::policy::pace::Pace;
 use crate::policy::rate_limit::{LimitSettings, OnLoss};
 use crate::policy::retry::RetrySettings;
 use crate::profile::Profile;
+use crate::routes::back::Back;
 use crate::routes::certificate::Certificate;
 use crate::routes::index::Matcher;
 use crate::routes::pattern::{Rewrite, Slot};
@@ -265,6 +266,8 @@ pub struct UpstreamPlan {
     pub target: Target,
     /// How TLS is spoken to it; shared with the running table.
     pub tls: Arc<Tls>,
+    /// Whether addresses in its answers are turned to ours, where the file says.
+    pub rewrite_answers: Option<bool>,
     /// Whether it is sent `X-Forwarded-*`.
     pub forwarded: bool,
     /// Who authorizes what is sent to it, unless a route says otherwise.
@@ -314,6 +317,8 @@ pub struct RoutePlan {
     pub callers: Option<CallersPlan>,
     /// The path to send, where it differs from the one that came.
     pub rewrite: Option<Rewrite>,
+    /// Its way back, where addresses in answers are turned to ours.
+    pub back: Option<Back>,
     /// Where the upstream's host parameter is found.
     pub host_param: Option<Slot>,
     /// Parameters whose values are restricted: where each is found, and its name.

@@ -86,6 +86,17 @@ impl Target {
         }
     }
 
+    /// Host and, unless it is the scheme's own, port; behind the parameter, where there is one.
+    pub fn authority(&self) -> String {
+        match &self.host {
+            Host::Fixed(endpoint) => endpoint.host_field.to_str().unwrap_or_default().to_owned(),
+            Host::Leading { rest, .. } => match (self.tls, self.port) {
+                (true, 443) | (false, 80) => rest.clone(),
+                _ => format!("{rest}:{}", self.port),
+            },
+        }
+    }
+
     /// The path before every request's own path; empty or starting with `/`.
     pub fn base(&self) -> &str {
         &self.base

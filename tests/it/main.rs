@@ -37,6 +37,7 @@ mod operator;
 mod page;
 mod profiles;
 mod rate_limit;
+mod readdress;
 mod refusal;
 mod reload;
 mod retry;

@@ -15,6 +15,7 @@ use crate::telemetry::access::Format;
 use super::account;
 use super::asked::{Asked, kept_host};
 use super::kept;
+use super::vendor;
 
 /// A policy's name and what it would do.
 pub(super) type Step = (&'static str, String);
@@ -45,7 +46,7 @@ impl Steps<'_> {
                 ));
                 steps.extend(account::callers(self.route));
                 steps.extend(self.limits());
-                steps.extend(self.verify());
+                steps.extend(vendor::verify(self.route));
                 self.answer(&mut steps);
             }
         }
@@ -77,20 +78,11 @@ impl Steps<'_> {
             steps.push(("send", self.send(upstream)));
             steps.push(("judge", judge(upstream)));
             steps.push(("retry", self.retry(upstream)));
+            steps.extend(vendor::readdress(self.route));
             if !self.route.fallback.is_empty() {
                 steps.push(("fallback", self.fallback(upstream)));
             }
         }
-    }
-
-    fn verify(&self) -> Option<Step> {
-        let check = self.route.verify.as_ref()?;
-        let text = format!(
-            "{}; 403 bad_signature where it does not fit, 413 above {} KiB of body",
-            check.words(),
-            check.largest >> 10
-        );
-        Some(("verify", text))
     }
 
     pub(super) fn creates(&self, upstream: &UpstreamPlan) -> bool {

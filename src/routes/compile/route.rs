@@ -10,6 +10,7 @@ use crate::policy::concurrency::Concurrency;
 use crate::policy::deadline::DeadlineField;
 use crate::policy::retry::RetrySettings;
 use crate::profile::{Dialect, Profile};
+use crate::routes::back::Back;
 use crate::routes::pattern::{PathPattern, Rewrite, Slot};
 use crate::routes::plan::{Authorizes, CredentialPlan, Process, RoutePlan, Timeouts, UpstreamPlan};
 use crate::routes::rule::Rule;
@@ -17,7 +18,8 @@ use crate::webhook::Check;
 
 use super::notes::Notes;
 use super::{
-    Known, attempts, breakers, credentials, ladders, profiles, rules, stored, stubs, webhooks,
+    Known, attempts, backs, breakers, credentials, ladders, profiles, rules, stored, stubs,
+    webhooks,
 };
 
 /// How long a create of unknown outcome is not repeated, unless the file says otherwise.
@@ -102,6 +104,7 @@ impl Draft<'_> {
             upstream: index,
             authorizes,
             callers: credentials::callers(notes, &self.at, route, rule, lead),
+            back: upstream.and_then(|upstream| self.back(upstream)),
             rewrite: self.rewrite(notes, rule),
             host_param: upstream.and_then(|upstream| self.host_param(notes, upstream, rule)),
             restricted: restricted(upstream, &profile, rule),
@@ -140,6 +143,14 @@ impl Draft<'_> {
         let own = profiles::named(notes, &at, self.route.profile.as_ref(), self.profiles);
         own.or_else(|| upstream.map(|upstream| upstream.profile.clone()))
             .unwrap_or(Profile::from(Dialect::Generic))
+    }
+
+    /// The way back, unless the answers are to stay as the vendor gives them.
+    fn back(&self, upstream: &UpstreamPlan) -> Option<Back> {
+        let written = self.route.rewrite_answers.map(|flag| flag.get());
+        let on = written.or(upstream.rewrite_answers);
+        let on = on.unwrap_or_else(|| backs::is_known(&upstream.profile));
+        on.then(|| backs::of(self.route, upstream)).flatten()
     }
 
     fn timeouts(&self, notes: &mut Notes<'_>, verify: Option<&Check>) -> Timeouts {

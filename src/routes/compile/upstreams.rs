@@ -51,6 +51,7 @@ fn one(
         url: url.trim_end_matches('/').to_owned(),
         profile: profile.unwrap_or(Profile::from(Dialect::Generic)),
         tls: Arc::new(tls(notes, &at.key("tls"), &written.tls)),
+        rewrite_answers: written.rewrite_answers.map(|flag| flag.get()),
         forwarded: written
             .forwarded
             .or(defaults.forwarded)

@@ -21,6 +21,11 @@ const calls = {
   "twilio.list_messages": async (to, [limit, pageSize]) => sids(await onTwilio(to).messages.list({ limit, pageSize })),
   "twilio.list_services": async (to, [limit, pageSize]) =>
     sids(await onTwilio(to).messaging.v1.services.list({ limit, pageSize })),
+  "twilio.list_services_by_base_url": async ({ sidecar }, [limit, pageSize]) => {
+    const client = twilio(ACCOUNT, "token");
+    client.messaging.baseUrl = `${sidecar}/twilio/messaging`;
+    return sids(await client.messaging.v1.services.list({ limit, pageSize }));
+  },
   "twilio.fetch_message": async (to, [sid]) => (await onTwilio(to).messages(sid).fetch()).sid,
   "twilio.redact_message": async (to, [sid]) => (await onTwilio(to).messages(sid).update({ body: "" })).sid,
   "twilio.delete_message": (to, [sid]) => onTwilio(to).messages(sid).remove(),

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from twilio.base.exceptions import TwilioRestException
+from twilio.rest import Client
 from vapi import CreateCustomerDto
 from vapi.core.api_error import ApiError
 
@@ -56,6 +57,7 @@ class TwilioPython:
     error = "TwilioRestException"
 
     def __init__(self, sidecar: str, **options: object):
+        self.sidecar = sidecar
         self.client = TWILIO.twilio_client(ACCOUNT, "token", sidecar, **options)
 
     def place_call(self, to: str) -> str:
@@ -71,6 +73,12 @@ class TwilioPython:
 
     def list_services(self, limit: int, page_size: int) -> list[str]:
         return [service.sid for service in self.client.messaging.v1.services.list(limit=limit, page_size=page_size)]
+
+    def list_services_by_base_url(self, limit: int, page_size: int) -> list[str]:
+        """With the shortcut in place of the snippet."""
+        client = Client(ACCOUNT, "token")
+        client.messaging.base_url = f"{self.sidecar}/twilio/messaging"
+        return [service.sid for service in client.messaging.v1.services.list(limit=limit, page_size=page_size)]
 
     def fetch_message(self, sid: str) -> str:
         with _twilio_errors():
