@@ -7,10 +7,7 @@
 use super::problem::{At, Segment};
 
 /// Places (`*` is any name or number) and what each would have been for.
-pub const NOT_SERVED: &[(&str, &str)] = &[
-    ("listen.*.proxy_protocol", "the PROXY protocol"),
-    ("upstreams.*.protocol", "a choice of the HTTP version"),
-];
+pub const NOT_SERVED: &[(&str, &str)] = &[("upstreams.*.protocol", "a choice of the HTTP version")];
 
 /// What the key at a place would have been for, if it is one that is not served.
 #[must_use]

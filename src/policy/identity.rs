@@ -208,6 +208,12 @@ impl Clients {
         contains(&self.trusted_proxies, socket.to_canonical())
     }
 
+    /// Whether this address may say by the PROXY protocol who the client is: a trusted proxy, or anyone
+    /// where none is named.
+    pub fn may_name_clients(&self, socket: IpAddr) -> bool {
+        self.trusted_proxies.is_empty() || self.is_trusted(socket)
+    }
+
     /// The address of the client, IPv4-mapped IPv6 as IPv4.
     ///
     /// `X-Forwarded-For` is read only if the connection comes from a trusted proxy, and then from the right, several

@@ -102,6 +102,8 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// How it proves who it is, where it speaks TLS.
     pub tls: Option<Certificate>,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
 }
 
 impl Listener {

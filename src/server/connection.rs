@@ -7,6 +7,7 @@ use crate::routes::plan::{Listener, ListenerLimits};
 use crate::server::answer::{Stream, Watched};
 use crate::server::frames::PREFACE;
 use crate::server::io::{ClientIo, HalfClosing, Transport};
+use crate::server::proxy_protocol::{self, Unnamed};
 use crate::server::tls::Keeper;
 use crate::server::watch::{Busy, Order, Watch};
 use bytes::{Bytes, BytesMut};
@@ -35,7 +36,7 @@ pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc
     } = place;
     let connections = &worker.table().live.metrics.connections;
     connections.fetch_add(1, Relaxed);
-    let client = Client {
+    let mut client = Client {
         address,
         listener: index,
         tls: tls.is_some(),
@@ -45,6 +46,13 @@ pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc
     let live = Arc::clone(&worker.table().live);
     let limits = listener.limits;
     let greeted = async {
+        let mut tcp = tcp;
+        if listener.proxy_protocol {
+            match named(&mut tcp, address, &worker).await {
+                Ok(named) => client.address = named,
+                Err(why) => return proxy_protocol::complain(&listener.name, address.ip(), &why),
+            }
+        }
         let transport = match &tls {
             None => Transport::Plain(tcp),
             Some(keeper) => match Box::pin(keeper.greet(tcp)).await {
@@ -60,6 +68,18 @@ pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc
     obey(&watch, greeted).await;
     watch.close();
     live.metrics.connections.fetch_sub(1, Relaxed);
+}
+
+/// Who the client is, by the PROXY protocol: whom its sender names, or the sender.
+async fn named(
+    tcp: &mut TcpStream,
+    sender: SocketAddr,
+    worker: &Worker,
+) -> Result<SocketAddr, Unnamed> {
+    if !worker.table().plan.clients.may_name_clients(sender.ip()) {
+        return Err(Unnamed::Untrusted);
+    }
+    Ok(proxy_protocol::read(tcp).await?.unwrap_or(sender))
 }
 
 /// Which listener a connection came in by, and who serves it.

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod frames;
 pub mod io;
 pub mod listen;
+pub mod proxy_protocol;
 pub mod tls;
 pub mod watch;
 

@@ -36,6 +36,7 @@ mod metrics;
 mod operator;
 mod page;
 mod profiles;
+mod proxy_protocol;
 mod rate_limit;
 mod readdress;
 mod refusal;

@@ -111,6 +111,7 @@ fn listener(notes: &mut Notes<'_>, at: &At, listen: &Listen, first: bool) -> Lis
             .map_or(DEFAULT_LISTEN, |address| address.get()),
         timeouts: timeouts(notes, &at.key("timeouts"), &listen.timeouts),
         limits: limits(notes, &at.key("limits"), &listen.limits),
+        proxy_protocol: listen.proxy_protocol.is_some_and(|flag| flag.get()),
         tls: listen
             .tls
             .as_ref()

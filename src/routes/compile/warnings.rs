@@ -15,6 +15,7 @@ pub(super) fn look(plan: &Plan, notes: &mut Notes<'_>) {
     lumped(plan, notes);
     open(plan, notes);
     believed(notes);
+    named(plan, notes);
     unencrypted(plan, notes);
     unused(plan, notes);
     kept(plan, notes);
@@ -97,6 +98,22 @@ fn open(plan: &Plan, notes: &mut Notes<'_>) {
             what,
             "bind it to 127.0.0.1, or keep the port within a private network",
         );
+    }
+}
+
+/// Listeners where strangers could say who the client is.
+fn named(plan: &Plan, notes: &mut Notes<'_>) {
+    let trusted = !notes.config().clients.trusted_proxies.is_empty();
+    for (index, listener) in plan.process.listeners.iter().enumerate() {
+        if listener.proxy_protocol && !trusted && !listener.address.ip().is_loopback() {
+            let what = format!(
+                "whoever reaches {} can claim any address by the PROXY protocol",
+                listener.address
+            );
+            let at = At::root().key("listen").index(index).key("proxy_protocol");
+            let hint = "name the load balancers: `clients: { trusted_proxies: [...] }`";
+            notes.warn(&at, what, hint);
+        }
     }
 }
 
