@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use crate::routes::compile;
-use crate::routes::plan::Plan;
+use crate::routes::plan::{Authorizes, Plan};
 
 /// Checks the file. The exit code: 0 where it can run, 2 where it cannot.
 pub fn run(path: &Path) -> u8 {
@@ -18,6 +18,9 @@ pub fn run(path: &Path) -> u8 {
             }
             // A reader that went away has what it wanted.
             let _ = writeln!(std::io::stdout(), "{}", verdict(&plan));
+            for line in modes(&plan) {
+                let _ = writeln!(std::io::stdout(), "{line}");
+            }
             0
         }
         Err(problems) => {
@@ -43,6 +46,42 @@ fn verdict(plan: &Plan) -> String {
         format!(", shared with other replicas through {}", store.address())
     });
     format!("{}: ok, {routes}, {upstreams}{shared}{warnings}", plan.file)
+}
+
+/// Who answers on each route that has both a stub and an upstream, those alike on one line.
+fn modes(plan: &Plan) -> Vec<String> {
+    let mut modes: Vec<(String, Vec<&str>)> = Vec::new();
+    for route in &plan.routes {
+        let upstream = route.upstream.and_then(|index| plan.upstreams.get(index));
+        let (Some(upstream), true) = (upstream, route.stub.is_some()) else {
+            continue;
+        };
+        let name = |index: usize| plan.credentials.get(index).map_or("", |c| c.name.as_str());
+        let whose = match route.authorizes {
+            Authorizes::Held(index) => format!("the credential {}", name(index)),
+            Authorizes::Caller => "the caller's own Authorization".to_owned(),
+            Authorizes::CallerInstead(index) => {
+                let set_by = plan
+                    .credentials
+                    .get(index)
+                    .map_or("", |c| c.set_by.as_str());
+                format!(
+                    "the caller's own Authorization, or 403 stub_disabled without one: {} is not set ({set_by} sets it)",
+                    name(index)
+                )
+            }
+        };
+        let mode = match plan.stubs_enabled {
+            true => format!("canned; with stubs off, {} with {whose}", upstream.url),
+            false => format!("{} with {whose}", upstream.url),
+        };
+        match modes.iter_mut().find(|(known, _)| *known == mode) {
+            Some((_, routes)) => routes.push(&route.name),
+            None => modes.push((mode, vec![&route.name])),
+        }
+    }
+    let line = |(mode, routes): (String, Vec<&str>)| format!("  {mode}: {}", routes.join(", "));
+    modes.into_iter().map(line).collect()
 }
 
 #[cfg(test)]

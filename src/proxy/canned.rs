@@ -8,10 +8,11 @@ use crate::proxy::Stop;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::routes::pattern::Params;
+use crate::routes::plan::{Authorizes, RoutePlan};
 use crate::stub::{Answer, Fault, Scenario, Stub, StubRequest};
 use crate::telemetry::metrics::Source;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -93,6 +94,24 @@ pub async fn answer(
             })
         }
     }
+}
+
+/// What a route with stub and upstream says while stubs are off to a request that nobody authorizes: the
+/// route's credential is not set, and the caller sent none of its own.
+pub fn unauthorized(exchange: &Exchange, plan: &RoutePlan, fields: &HeaderMap) -> Option<Refusal> {
+    let Authorizes::CallerInstead(index) = plan.authorizes else {
+        return None;
+    };
+    if plan.stub.is_none() || fields.contains_key(header::AUTHORIZATION) {
+        return None;
+    }
+    let credential = exchange.table.plan.credentials.get(index)?;
+    let detail = format!(
+        "route {}: stubs are off (stubs.enabled, INTEGRATIONS_STUB_MODE), the credential {} is not set, and the \
+        request has no Authorization of its own; {} sets it",
+        plan.name, credential.name, credential.set_by
+    );
+    Some(Refusal::new(Reason::StubDisabled, detail))
 }
 
 /// What a stub-only route says while stubs are off.

@@ -275,6 +275,9 @@ async fn serve(
     let Some(way) = Way::find(&table, exchange.route) else {
         return Err(canned::disabled(exchange).into());
     };
+    if let Some(refusal) = canned::unauthorized(exchange, plan, &head.headers) {
+        return Err(refusal.into());
+    }
     admit::deadline(exchange, plan, &head.headers);
     readdress::begin(exchange, plan, entry.authority());
     let confirmed = head.headers.get(&create::CONFIRMED).cloned();

@@ -19,6 +19,9 @@ fn shipped(upstream: &Upstream, environment: &[(&str, &str)]) -> Proxy {
         ("TRUNKLINE_ADMIN", admin.as_str()),
         ("VAPI_URL", url.as_str()),
         ("TWILIO_URL", url.as_str()),
+        ("GOOGLE_CALENDAR_URL", url.as_str()),
+        ("GMAIL_URL", url.as_str()),
+        ("GRAPH_URL", url.as_str()),
     ];
     Proxy::on(file, &[own.as_slice(), environment].concat())
 }
@@ -70,7 +73,154 @@ fn calendar_and_mail_are_403_while_stubs_are_off() {
                 .unwrap()
                 .contains("stub_disabled")
         );
+        assert!(
+            answer.text().contains("GOOGLE_CLIENT_ID"),
+            "{}",
+            answer.text()
+        );
     }
+    assert_eq!(upstream.connections(), 0);
+}
+
+/// What the application asks for, and what the vendor is asked for then.
+const REAL: [(&str, &str, &str); 12] = [
+    (
+        "GET",
+        "/api/v1/integrations/calendar/google/events?maxResults=2",
+        "/calendar/v3/calendars/primary/events?maxResults=2",
+    ),
+    (
+        "POST",
+        "/api/v1/integrations/calendar/google/events",
+        "/calendar/v3/calendars/primary/events",
+    ),
+    (
+        "DELETE",
+        "/api/v1/integrations/calendar/google/events/a%40b",
+        "/calendar/v3/calendars/primary/events/a%40b",
+    ),
+    (
+        "POST",
+        "/api/v1/integrations/calendar/google/freebusy",
+        "/calendar/v3/freeBusy",
+    ),
+    (
+        "GET",
+        "/api/v1/integrations/calendar/google/calendars",
+        "/calendar/v3/users/me/calendarList",
+    ),
+    (
+        "POST",
+        "/api/v1/integrations/email/gmail/send",
+        "/gmail/v1/users/me/messages/send",
+    ),
+    (
+        "GET",
+        "/google/calendar/v3/calendars/x%40y/events",
+        "/calendar/v3/calendars/x%40y/events",
+    ),
+    (
+        "GET",
+        "/api/v1/integrations/calendar/microsoft/calendarView?startDateTime=1",
+        "/v1.0/me/calendarView?startDateTime=1",
+    ),
+    (
+        "PATCH",
+        "/api/v1/integrations/calendar/microsoft/events/AA=",
+        "/v1.0/me/events/AA=",
+    ),
+    (
+        "POST",
+        "/api/v1/integrations/calendar/microsoft/freebusy",
+        "/v1.0/me/calendar/getSchedule",
+    ),
+    (
+        "POST",
+        "/api/v1/integrations/email/microsoft/send",
+        "/v1.0/me/sendMail",
+    ),
+    ("GET", "/graph/v1.0/me/events", "/v1.0/me/events"),
+];
+
+const OFF: (&str, &str) = ("INTEGRATIONS_STUB_MODE", "false");
+
+#[test]
+fn with_stubs_off_the_same_paths_reach_the_vendors_with_what_the_caller_sent() {
+    let upstream = Upstream::answering("{}");
+    let proxy = shipped(&upstream, &[ROOMY, OFF]);
+    for (method, path, _) in REAL {
+        let answer = proxy.send(&request(method, path).header("Authorization", "Bearer mine"));
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+    let sent = upstream.requests();
+    for ((method, path, wanted), sent) in REAL.iter().zip(&sent) {
+        assert_eq!(
+            (sent.method.as_str(), sent.target.as_str()),
+            (*method, *wanted),
+            "{path}"
+        );
+        assert_eq!(sent.header("authorization"), Some("Bearer mine"));
+    }
+    assert_eq!(sent.len(), REAL.len());
+}
+
+#[test]
+fn with_stubs_off_and_a_login_held_here_the_application_needs_none() {
+    let upstream = Upstream::answering("{}");
+    let token = "{\"access_token\":\"held\",\"expires_in\":3600,\"token_type\":\"Bearer\"}";
+    let issuer = Upstream::answering(token);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("refresh");
+    std::fs::write(&file, "refresh").unwrap();
+    let (file, url) = (file.display().to_string(), issuer.url());
+    let environment = [
+        ROOMY,
+        OFF,
+        ("GOOGLE_CLIENT_ID", "us"),
+        ("GOOGLE_REFRESH_TOKEN_FILE", file.as_str()),
+        ("GOOGLE_TOKEN_URL", url.as_str()),
+        ("MICROSOFT_CLIENT_ID", "us"),
+        ("MICROSOFT_REFRESH_TOKEN_FILE", file.as_str()),
+        ("MICROSOFT_TOKEN_URL", url.as_str()),
+    ];
+    let proxy = shipped(&upstream, &environment);
+    for (method, path, _) in REAL {
+        let answer = proxy.send(&request(method, path));
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
+    assert!(
+        upstream
+            .requests()
+            .iter()
+            .all(|sent| sent.header("authorization") == Some("Bearer held"))
+    );
+    assert_eq!(issuer.count(), 2, "one call for each provider");
+}
+
+#[test]
+fn check_says_who_answers_on_each_route() {
+    let path = project().join("proxy.yaml");
+    let said = |environment: &[(&str, &str)]| {
+        let ended = verb_in(&path, &["check"], environment);
+        assert_eq!(ended.code, Some(0), "{}", ended.text());
+        ended.stdout
+    };
+    assert!(
+        said(&[])
+            .contains("canned; with stubs off, https://gmail.googleapis.com with the caller's own")
+    );
+    let off = said(&[OFF]);
+    assert!(
+        off.contains(
+            "403 stub_disabled without one: google is not set (GOOGLE_CLIENT_ID or proxy.yaml:"
+        ),
+        "{off}"
+    );
+    let held = said(&[OFF, ("GOOGLE_CLIENT_ID", "us")]);
+    assert!(
+        held.contains("https://gmail.googleapis.com with the credential google: gmail-send"),
+        "{held}"
+    );
 }
 
 #[test]
