@@ -8,6 +8,7 @@ use super::settings::{Endpoint, OAuthSettings};
 use crate::clock::{self, Duration};
 use crate::policy::pace::Pace;
 use crate::upstream::error::SetBy;
+use crate::upstream::pool::{Care, Reuse};
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::send::{Link, Waits, send};
@@ -107,7 +108,10 @@ fn waits(settings: &OAuthSettings) -> Waits {
         total,
         set_by: SetBy::Configuration,
         deadline: clock::now() + total,
-        max_idle: Duration::ZERO,
-        look_after: Duration::ZERO,
+        reuse: Reuse {
+            max_idle: Duration::ZERO,
+            look_after: Duration::ZERO,
+            care: Care::None,
+        },
     }
 }

@@ -20,6 +20,7 @@ use crate::proxy::traced;
 use crate::proxy::turned_away::{busy, late, open, told};
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::{Blame, SendError, UpstreamError};
+use crate::upstream::pool::{Care, Reuse};
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::send::{Link, Waits, send};
 use crate::upstream::target::Endpoint;
@@ -28,15 +29,19 @@ use std::future::Future;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// A reused connection may have been idle for at most this long.
-const MAX_IDLE: Duration = Duration::from_secs(20);
-/// And for a request that creates something, this long: a vendor that closes an idle connection
-/// just as we use it would leave the outcome unknown.
-const MAX_IDLE_CREATE: Duration = Duration::from_secs(2);
-
-/// Idle for longer, a connection's socket is looked at before it is used; for a request that creates
-/// something, always.
-const LOOK_AFTER: Duration = Duration::from_millis(10);
+/// Which kept connections a request may have.
+const REUSE: Reuse = Reuse {
+    max_idle: Duration::from_secs(20),
+    look_after: Duration::from_millis(10),
+    care: Care::None,
+};
+/// And one that creates something: a vendor that closes an idle connection just as we use it would
+/// leave the outcome unknown.
+const CREATE_REUSE: Reuse = Reuse {
+    max_idle: Duration::from_secs(2),
+    look_after: Duration::ZERO,
+    care: Care::Great,
+};
 
 /// What an attempt brought.
 pub enum Tried {
@@ -84,8 +89,7 @@ impl<'a> Journey<'a> {
             total,
             set_by,
             deadline: exchange.arrived + total,
-            look_after: if creates { Duration::ZERO } else { LOOK_AFTER },
-            max_idle: if creates { MAX_IDLE_CREATE } else { MAX_IDLE },
+            reuse: if creates { CREATE_REUSE } else { REUSE },
         };
         Journey {
             way,
@@ -226,7 +230,7 @@ impl<'a> Journey<'a> {
         let stale = matches!(tried, Tried::Lost(failed) if failed.stale);
         let again = stale && self.is_repeatable() && request.is_replayable();
         if again {
-            self.waits.max_idle = Duration::ZERO;
+            self.waits.reuse.max_idle = Duration::ZERO;
             self.counted = self.counted.saturating_sub(1);
         }
         again

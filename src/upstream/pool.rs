@@ -20,6 +20,13 @@ use std::task::{Context, Poll, Waker};
 /// At most this many idle connections a worker and upstream.
 const MAX_IDLE: usize = 256;
 
+/// How long it is remembered that the other end closed an idle connection early: a restart of the
+/// upstream looks like little patience, too.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// Nobody's patience is shorter: such a close has another reason.
+const NOT_FOR_IDLENESS: Duration = Duration::from_millis(10);
+
 type Driver = http1::Connection<TokioIo<Stream>, RequestBody>;
 
 /// One HTTP/1.1 connection and the means to drive it. Large, so it lives in a box that moves.
@@ -29,7 +36,30 @@ pub struct Connection {
     driver: Option<Driver>,
     wire: Arc<Wire>,
     endpoint: Arc<Endpoint>,
-    reused: bool,
+    /// How long it had been idle, if an earlier exchange used it.
+    idle: Option<Duration>,
+}
+
+/// Which kept connections a request may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Reuse {
+    /// The longest it may have been idle.
+    pub max_idle: Duration,
+    /// How long it may have been idle before its socket is looked at: for less, the runtime has seen a
+    /// close by itself, and a look would cost a busy proxy a system call a request.
+    pub look_after: Duration,
+    /// How near it may be to its end.
+    pub care: Care,
+}
+
+/// How near to the end of its idle time a connection may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Care {
+    /// As long as it is there: a close under the request can be made good.
+    None,
+    /// Not later than half the time after which the other end was seen to close one: a close under the
+    /// request would leave its outcome unknown.
+    Great,
 }
 
 impl Connection {
@@ -45,7 +75,7 @@ impl Connection {
             driver: Some(driver),
             wire,
             endpoint,
-            reused: false,
+            idle: None,
         })
     }
 
@@ -75,7 +105,12 @@ impl Connection {
 
     /// Whether an earlier exchange used it.
     pub fn reused(&self) -> bool {
-        self.reused
+        self.idle.is_some()
+    }
+
+    /// How long it had been idle, if an earlier exchange used it.
+    pub fn idle(&self) -> Option<Duration> {
+        self.idle
     }
 
     /// Whether the other end is still there, as far as is known, or as the socket itself says.
@@ -97,30 +132,57 @@ struct Idle {
 #[derive(Default)]
 pub struct Pool {
     idle: Mutex<Vec<Idle>>,
+    patience: Mutex<Option<Patience>>,
+}
+
+/// How long the other end was seen to keep an idle connection, at most.
+struct Patience {
+    at_most: Duration,
+    seen: Instant,
 }
 
 impl Pool {
-    /// The warmest live connection to `endpoint` that was idle for at most `max_idle`. One that was
-    /// idle for `look_after` has its socket looked at: for less, the runtime has seen a close by
-    /// itself, and a look would cost a busy proxy a system call a request.
-    pub fn take(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        max_idle: Duration,
-        look_after: Duration,
-    ) -> Option<Box<Connection>> {
+    /// The warmest live connection to `endpoint` that may be used again.
+    pub fn take(&self, endpoint: &Arc<Endpoint>, reuse: Reuse) -> Option<Box<Connection>> {
         let now = clock::now();
+        let max_idle = match reuse.care {
+            Care::None => reuse.max_idle,
+            Care::Great => reuse.max_idle.min(self.patience(now) / 2),
+        };
         loop {
             let Idle {
                 since,
                 mut connection,
             } = self.pop(endpoint)?;
             let idle = now.saturating_duration_since(since);
-            if idle <= max_idle && connection.is_alive(idle >= look_after) {
-                connection.reused = true;
+            if !connection.is_alive(idle >= reuse.look_after) {
+                self.closed_after(idle);
+            } else if idle <= max_idle {
+                connection.idle = Some(idle);
                 return Some(connection);
             }
         }
+    }
+
+    /// The other end has closed a connection that was idle for this long.
+    pub fn closed_after(&self, idle: Duration) {
+        if idle < NOT_FOR_IDLENESS {
+            return;
+        }
+        let now = clock::now();
+        let at_most = idle.min(self.patience(now));
+        let mut known = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *known {
+            Some(known) if known.at_most < idle && now < known.seen + FORGOTTEN => {}
+            known => *known = Some(Patience { at_most, seen: now }),
+        }
+    }
+
+    /// How long an idle connection is kept by the other end, as far as was seen lately.
+    fn patience(&self, now: Instant) -> Duration {
+        let known = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = known.as_ref().filter(|known| now < known.seen + FORGOTTEN);
+        lately.map_or(Duration::MAX, |known| known.at_most)
     }
 
     fn pop(&self, endpoint: &Arc<Endpoint>) -> Option<Idle> {
@@ -158,10 +220,43 @@ impl Pool {
         };
         kept.retain_mut(|i| {
             let idle = now.saturating_duration_since(i.since);
-            idle <= max_idle && i.connection.is_alive(true)
+            let alive = i.connection.is_alive(true);
+            if !alive {
+                self.closed_after(idle);
+            }
+            alive && idle <= max_idle
         });
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         kept.append(&mut idle);
         *idle = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(time: u64) -> Duration {
+        Duration::from_millis(time)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_shortest_idle_time_seen_lately_is_the_other_ends_patience() {
+        let pool = Pool::default();
+        assert_eq!(pool.patience(clock::now()), Duration::MAX);
+        pool.closed_after(ms(9));
+        assert_eq!(
+            pool.patience(clock::now()),
+            Duration::MAX,
+            "not for idleness"
+        );
+        for (idle, patience) in [(5_000, 5_000), (60_000, 5_000), (300, 300), (400, 300)] {
+            pool.closed_after(ms(idle));
+            assert_eq!(pool.patience(clock::now()), ms(patience));
+        }
+        tokio::time::advance(FORGOTTEN).await;
+        assert_eq!(pool.patience(clock::now()), Duration::MAX, "forgotten");
+        pool.closed_after(ms(400));
+        assert_eq!(pool.patience(clock::now()), ms(400));
     }
 }

@@ -9,7 +9,7 @@ use crate::policy::pace::Pace;
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::connect::connect;
 use crate::upstream::error::{SendError, SetBy, UpstreamError};
-use crate::upstream::pool::{Connection, Pool};
+use crate::upstream::pool::{Connection, Pool, Reuse};
 use crate::upstream::request_body::{Progress, RequestBody};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::target::Endpoint;
@@ -51,10 +51,8 @@ pub struct Waits {
     pub set_by: SetBy,
     /// When `total` is over.
     pub deadline: Instant,
-    /// The longest a reused connection may have been idle.
-    pub max_idle: Duration,
-    /// How long it may have been idle before its socket is looked at.
-    pub look_after: Duration,
+    /// Which kept connections it may have.
+    pub reuse: Reuse,
 }
 
 impl Waits {
@@ -81,10 +79,7 @@ pub async fn send(
     loop {
         // A tunnel takes its connection with it, and one that might be stale would lose the request.
         let warm = (!upgrades)
-            .then(|| {
-                link.pool
-                    .take(link.endpoint, waits.max_idle, waits.look_after)
-            })
+            .then(|| link.pool.take(link.endpoint, waits.reuse))
             .flatten();
         let mut connection = match warm {
             Some(warm) => warm,
@@ -114,6 +109,9 @@ pub async fn send(
                 let sent = connection.written() != before;
                 let reset = matches!(lost.error, UpstreamError::Reset { .. });
                 let stale = reset && connection.reused();
+                if let (true, Some(idle)) = (reset, connection.idle()) {
+                    link.pool.closed_after(idle);
+                }
                 let error = blame(lost.error, upload.as_deref());
                 return Err(SendError {
                     stale,

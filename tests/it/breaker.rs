@@ -258,6 +258,60 @@ fn it_opens_at_the_rate_of_slow_answers() {
 }
 
 #[test]
+fn ten_slow_bodies_or_ten_cut_ones_open_it_when_that_is_configured() {
+    let slow = trickle(&["a", "b", "c"], Duration::from_millis(60));
+    let keys = "failure_threshold: 1000, window: 60s, minimum_calls: 10, recovery_timeout: 60s";
+    for (step, share) in [
+        (slow, "slow_rate: 50%, slow_after: 100ms"),
+        (close_mid_body(100, "some"), "failure_rate: 50%"),
+        (reset_mid_body(100, "some"), "failure_rate: 50%"),
+    ] {
+        let (upstream, proxy) = with_breaker([step], &format!("{keys}, {share}"));
+        for number in 1..=10 {
+            proxy.wait_for_breaker("up", CLOSED);
+            let _ = proxy.try_get("/x");
+            assert_eq!(upstream.count(), number);
+        }
+        proxy.wait_for_breaker("up", OPEN);
+        assert_eq!(proxy.get("/x").json()["reason"], "circuit_open");
+    }
+}
+
+#[test]
+fn a_mixed_bag_of_what_is_not_the_upstreams_fault_leaves_it_closed() {
+    let upstream = Upstream::choosing(|index, received| match received.target.as_str() {
+        "/leave" => hang(),
+        _ => reply([429, 400, 404, 409, 422, 501][index % 6]),
+    });
+    let proxy = Proxy::start(format!(
+        "
+rate_limits:
+  tight: {{ requests: 1, per: 1h }}
+upstreams:
+  up: {{ url: \"{}\", breaker: {{ failure_threshold: 1, failure_rate: 1%, minimum_calls: 1 }} }}
+routes:
+  - {{ name: limited, match: {{ path: /limited }}, upstream: up, rate_limit: tight }}
+  - {{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: up }}
+",
+        upstream.url()
+    ));
+    for round in 1..=10 {
+        for path in ["/a", "/limited", "/b/../c", "/d"] {
+            let _ = proxy.get(path);
+        }
+        let mut leaving = proxy.connect();
+        leaving.start(&get("/leave"));
+        let left = || {
+            let all = upstream.requests();
+            all.iter().filter(|one| one.target == "/leave").count()
+        };
+        until("the request that is left", || left() == round);
+    }
+    assert_eq!(failures(&proxy, "up"), 0.0);
+    proxy.wait_for_breaker("up", CLOSED);
+}
+
+#[test]
 fn observing_counts_and_refuses_nothing() {
     let (upstream, proxy) = with_breaker(
         [reply(500)],

@@ -94,11 +94,16 @@ run_ops() {
 # This machine's own target.
 host() { rustc -vV | sed -n 's/^host: //p'; }
 
+# Where cargo builds, as an absolute path.
+target_dir() {
+    realpath -m "${CARGO_TARGET_DIR:-target}"
+}
+
 # Linked statically for this machine's own target, as the image will hold it.
 build_static() {
     cargo build --release --locked || return
     RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$(host)" || return
-    TRUNKLINE_BIN=$PWD/target/$(host)/release/trunkline
+    TRUNKLINE_BIN=$(target_dir)/$(host)/release/trunkline
     if ldd "$TRUNKLINE_BIN" 2>&1 | grep -q '=>'; then
         printf '%s is not static\n' "$TRUNKLINE_BIN"
         return 1

@@ -106,7 +106,8 @@ def vapi_python():
 
 @pytest.fixture(params=["python", "node"])
 def vapi(request):
-    """Makes a Vapi client of one language, which retries only where asked to: `vapi(proxy.url, retries=2)`."""
+    """Makes a Vapi client of one language, which retries only where asked to: `vapi(proxy.url, retries=2)`, or
+    as it does by itself: `retries=None`."""
     if request.param == "python":
         client = request.getfixturevalue("vapi_python")
         return lambda sidecar, retries=0: client(sidecar, retries)

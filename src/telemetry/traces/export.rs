@@ -11,7 +11,7 @@ use crate::clock::{self, Duration};
 use crate::policy::pace::Pace;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::error::{SetBy, UpstreamError};
-use crate::upstream::pool::Pool;
+use crate::upstream::pool::{Care, Pool, Reuse};
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::send::{Link, Waits, send};
@@ -278,8 +278,11 @@ impl Delivery {
             total: within,
             deadline: clock::now() + within,
             set_by: SetBy::Configuration,
-            max_idle: MAX_IDLE,
-            look_after: Duration::ZERO,
+            reuse: Reuse {
+                max_idle: MAX_IDLE,
+                look_after: Duration::ZERO,
+                care: Care::None,
+            },
         }
     }
 

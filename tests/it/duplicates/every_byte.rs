@@ -97,19 +97,29 @@ fn a_create_that_was_sent_only_in_part_is_not_sent_again() {
 }
 
 /// How often a create is carried out whose caller sends it up to three times, as the vendors' SDKs do, while the
-/// upstream dies at a byte of the first.
-fn most_often_carried_out(keys: &str, path: &str) -> usize {
-    let upstream = Dying::listen();
-    let keys =
-        format!("breaker: {{ enabled: false }}, retry: {{ backoff: {{ base: 1ms }} }}, {keys}");
-    let proxy = Proxy::start(upstream_with(&upstream.url(), &keys));
+/// upstream dies at a byte of the first, over a fresh or a warm connection.
+fn most_often_carried_out(keys: &str, method: &str, path: &str, warm: bool) -> usize {
+    let upstream = if warm {
+        Dying::keeping()
+    } else {
+        Dying::listen()
+    };
+    let keys = format!(
+        "breaker: {{ enabled: false }}, retry: {{ backoff: {{ base: 1ms }}, budget: 100% }}, {keys}"
+    );
+    let yaml = upstream_with(&upstream.url(), &keys);
+    let proxy = Proxy::start(format!("threads: 1\n{yaml}"));
     let mut most = 0;
     for by_reset in [false, true] {
         for bytes in (0..500).step_by(4) {
+            if warm {
+                assert_eq!(proxy.get("/warm").status, 200);
+            }
             upstream.die_after(bytes, by_reset);
             let body = format!("To={bytes}-{by_reset}");
             let repeated = |status: u16| matches!(status, 408 | 409 | 429 | 500..);
-            let once = |_: &i32| !repeated(proxy.send(&post(path, &body)).status);
+            let request = || request(method, path).body(&body);
+            let once = |_: &i32| !repeated(proxy.send(&request()).status);
             let _ = (0..3).find(once);
             most = most.max(upstream.carried_out(&body));
         }
@@ -119,12 +129,32 @@ fn most_often_carried_out(keys: &str, path: &str) -> usize {
 
 #[test]
 fn a_create_is_carried_out_at_most_once_wherever_the_upstream_dies() {
-    assert_eq!(most_often_carried_out("profile: twilio", CALLS), 1);
-    assert_eq!(most_often_carried_out("profile: vapi", "/call"), 1);
+    for warm in [false, true] {
+        for (profile, path) in [
+            ("twilio", CALLS),
+            ("vapi", "/call"),
+            ("google", "/calendar/v3/calendars/primary/events"),
+            ("microsoft", "/v1.0/me/events"),
+        ] {
+            let keys = format!("profile: {profile}");
+            let times = most_often_carried_out(&keys, "POST", path, warm);
+            assert_eq!(times, 1, "{profile}, warm {warm}");
+        }
+    }
 }
 
 #[test]
 fn with_the_guard_off_a_create_is_carried_out_twice() {
-    let off = "profile: vapi, duplicate_window: 0s";
-    assert_eq!(most_often_carried_out(off, "/call"), 2);
+    for warm in [false, true] {
+        let off = "profile: vapi, duplicate_window: 0s";
+        assert_eq!(most_often_carried_out(off, "POST", "/call", warm), 2);
+    }
+}
+
+#[test]
+fn what_may_be_done_twice_is_done_in_the_end_wherever_the_upstream_dies() {
+    for warm in [false, true] {
+        let times = most_often_carried_out("profile: vapi", "PUT", "/assistant/1", warm);
+        assert!(times >= 1, "warm {warm}");
+    }
 }

@@ -1,6 +1,6 @@
 //! An upstream that dies at a chosen byte of a request: it reads so many bytes of the next connection and ends it,
 //! then serves the ones after it. It keeps the bodies of the requests that came whole, whether it answered or not:
-//! those are the ones that a vendor would have carried out. One request a connection; stopped when dropped.
+//! those are the ones that a vendor would have carried out. Stopped when dropped.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -21,6 +21,7 @@ struct Inner {
     /// After how many bytes the next connection ends; [`NEVER`] for one that is served.
     dies_after: AtomicUsize,
     by_reset: AtomicBool,
+    keeps: bool,
     stop: AtomicBool,
     whole: Mutex<Vec<String>>,
 }
@@ -32,11 +33,23 @@ pub struct Dying {
 }
 
 impl Dying {
-    /// One that serves every connection until told otherwise.
+    /// One that serves every connection until told otherwise, with one request each.
     pub fn listen() -> Self {
+        Self::start(false)
+    }
+
+    /// One that keeps its connections for further requests.
+    pub fn keeping() -> Self {
+        Self::start(true)
+    }
+
+    fn start(keeps: bool) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let inner = Arc::new(Inner::default());
+        let inner = Arc::new(Inner {
+            keeps,
+            ..Inner::default()
+        });
         inner.dies_after.store(NEVER, Ordering::SeqCst);
         let serving = Arc::clone(&inner);
         thread::spawn(move || {
@@ -44,7 +57,9 @@ impl Dying {
                 if serving.stop.load(Ordering::SeqCst) {
                     return;
                 }
-                stream.into_iter().for_each(|stream| serving.serve(stream));
+                let Ok(stream) = stream else { continue };
+                let serving = Arc::clone(&serving);
+                thread::spawn(move || serving.serve(stream));
             }
         });
         Self { address, inner }
@@ -54,7 +69,7 @@ impl Dying {
         format!("http://{}", self.address)
     }
 
-    /// The next connection ends after so many bytes, or without an answer once the request is there.
+    /// The next request's connection ends after so many of its bytes, or without an answer once it is there.
     pub fn die_after(&self, bytes: usize, by_reset: bool) {
         self.inner.by_reset.store(by_reset, Ordering::SeqCst);
         self.inner.dies_after.store(bytes, Ordering::SeqCst);
@@ -77,8 +92,14 @@ impl Drop for Dying {
 impl Inner {
     fn serve(&self, mut stream: TcpStream) {
         let _ = stream.set_read_timeout(Some(PATIENCE));
-        let most = self.dies_after.swap(NEVER, Ordering::SeqCst);
+        let _ = stream.set_nodelay(true);
+        while self.serve_one(&mut stream) && self.keeps {}
+    }
+
+    /// Takes one request, or as much of it as it is to live to see; true if it was answered.
+    fn serve_one(&self, stream: &mut TcpStream) -> bool {
         let (mut bytes, mut one) = (Vec::new(), [0]);
+        let mut most = if self.keeps { NEVER } else { self.fate() };
         let body = loop {
             let body = body_of(&bytes);
             if body.is_some() || bytes.len() >= most {
@@ -86,21 +107,35 @@ impl Inner {
             }
             match stream.read(&mut one) {
                 Ok(1..) => bytes.push(one[0]),
-                _ => return,
+                _ => return false,
+            }
+            if self.keeps && bytes.len() == 1 {
+                most = self.fate();
             }
         };
         self.whole.lock().unwrap().extend(body);
-        if most == NEVER {
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        } else if self.by_reset.load(Ordering::SeqCst) {
-            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        if most != NEVER {
+            if self.by_reset.load(Ordering::SeqCst) {
+                let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+            }
+            return false;
         }
+        let close = if self.keeps {
+            ""
+        } else {
+            "Connection: close\r\n"
+        };
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{close}\r\n");
+        stream.write_all(answer.as_bytes()).is_ok()
+    }
+
+    fn fate(&self) -> usize {
+        self.dies_after.swap(NEVER, Ordering::SeqCst)
     }
 }
 
 /// The body of a request that is there to its last byte.
-fn body_of(bytes: &[u8]) -> Option<String> {
+pub fn body_of(bytes: &[u8]) -> Option<String> {
     let end = find(bytes, b"\r\n\r\n")? + 4;
     let head = latin1(&bytes[..end]);
     let fields = Fields::parse(head.split_once("\r\n")?.1);

@@ -2,6 +2,7 @@
 //! and clients that put exact bytes on the wire. Plain threads and blocking sockets, so that a test decides every
 //! byte and every pause. Nothing here waits for a fixed time: every wait has a condition and a deadline.
 
+pub mod brief;
 pub mod client;
 pub mod collector;
 pub mod dying;

@@ -10,7 +10,9 @@ const ACCOUNT = "AC00000000000000000000000000000001";
 const FROM = "+15550002222";
 
 const onTwilio = ({ sidecar, options }) => twilioClient(ACCOUNT, "token", sidecar, options);
-const onVapi = ({ sidecar, options }) => vapiClient("token", sidecar, options);
+// JSON has no undefined, which is what leaves the SDK its own number of retries.
+const onVapi = ({ sidecar, options: { maxRetries, ...options } }) =>
+  vapiClient("token", sidecar, { ...options, maxRetries: maxRetries ?? undefined });
 const sids = (list) => list.map(({ sid }) => sid);
 
 const calls = {

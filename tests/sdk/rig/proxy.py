@@ -14,7 +14,8 @@ from rig.until import until
 
 PROJECT = Path(__file__).resolve().parents[3]
 SHIPPED = PROJECT / "proxy.yaml"
-BINARY = os.environ.get("TRUNKLINE_BIN", str(PROJECT / "target/release/trunkline"))
+TARGET = PROJECT / os.environ.get("CARGO_TARGET_DIR", "target")
+BINARY = os.environ.get("TRUNKLINE_BIN", str(TARGET / "release/trunkline"))
 
 # What the shipped file reads; a test's result must not depend on the shell that runs it.
 _OURS = re.compile(r"TRUNKLINE_|CIRCUIT_BREAKER_|INTEGRATIONS_|RATE_LIMIT_|VAPI_|TWILIO_|GOOGLE_|GMAIL_|GRAPH_|MICROSOFT_|ENVIRONMENT$|OTEL_")

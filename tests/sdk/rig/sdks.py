@@ -114,13 +114,13 @@ def _vapi_errors():
 
 
 class VapiPython:
-    """vapi-server-sdk through the sidecar, without its retries unless they are wanted."""
+    """vapi-server-sdk through the sidecar, without its retries unless they are wanted; none: as many as it likes."""
 
     error = "ApiError"
 
-    def __init__(self, sidecar: str, max_retries: int = 0):
+    def __init__(self, sidecar: str, max_retries: int | None = 0):
         self.client = VAPI.vapi_client("token", sidecar)
-        self.options = {**VAPI.ONCE, "max_retries": max_retries}
+        self.options = None if max_retries is None else {**VAPI.ONCE, "max_retries": max_retries}
 
     def create_call(self, number: str) -> str:
         with _vapi_errors():
