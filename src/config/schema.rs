@@ -69,6 +69,9 @@ pub struct Config {
     pub drain: Drain,
     /// Worker threads, 1 to 1024. Default: one per core.
     pub threads: Option<Count<1, 1024>>,
+    /// Bytes of request bodies held whole at once, over all connections: those of creates, and of requests
+    /// that another upstream may be asked with. Above it a request is 503. Default `64MiB`.
+    pub held_bodies: Option<Size>,
     /// File that holds the records of creates across a crash. Off unless given.
     pub state_file: Option<Text>,
     /// The store that replicas share. Off unless given.

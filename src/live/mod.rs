@@ -7,6 +7,7 @@
 pub mod bulkhead;
 pub mod circuit;
 pub mod events;
+pub mod hold;
 pub mod refused;
 
 use crate::cache::Cache;
@@ -17,6 +18,7 @@ use crate::guard::{Answers, Bounds, Guard, StateFileError};
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
 use crate::live::events::Events;
+use crate::live::hold::Hold;
 use crate::live::refused::Refused;
 use crate::policy::breaker::BreakerSettings;
 use crate::policy::budget::Budget;
@@ -49,6 +51,7 @@ pub struct Live {
     in_flight: Mutex<HashMap<String, Arc<AtomicU64>>>,
     guard: OnceLock<Guard>,
     answers: Answers,
+    hold: Arc<Hold>,
     fleet: OnceLock<Fleet>,
     cache: Cache,
 }
@@ -69,6 +72,7 @@ impl Default for Live {
             in_flight: Mutex::default(),
             guard: OnceLock::new(),
             answers: Answers::new(ANSWER_BYTES),
+            hold: Arc::default(),
             fleet: OnceLock::new(),
             cache: Cache::default(),
         }
@@ -205,6 +209,11 @@ impl Live {
     /// This replica's part of what all share, where they do.
     pub fn fleet(&self) -> Option<&Fleet> {
         self.fleet.get()
+    }
+
+    /// The room for bodies that are held whole.
+    pub fn hold(&self) -> &Arc<Hold> {
+        &self.hold
     }
 
     /// What was answered under an `Idempotency-Key`.

@@ -80,7 +80,7 @@ pub enum Taken {
 /// Reads the whole body, unless it is too large to hold.
 ///
 /// # Errors
-/// `request_timeout` or `bad_request` when it does not come.
+/// `request_timeout` or `bad_request` when it does not come; `upstream_busy` when there is no room.
 pub async fn take_body(exchange: &mut Exchange, body: Option<Incoming>) -> Result<Taken, Refusal> {
     if let Some(whole) = exchange.held.take() {
         return Ok(Taken::Whole(whole));
@@ -94,20 +94,23 @@ pub async fn take_body(exchange: &mut Exchange, body: Option<Incoming>) -> Resul
     let pace = exchange.client.pace;
     let (patience, began) = (pace.pause, clock::now());
     let (mut ahead, mut held) = (VecDeque::new(), 0);
+    let mut room = exchange.table.live.hold().room();
     loop {
         match tokio::time::timeout(patience, body.frame()).await {
-            Ok(None) => return Ok(Taken::Whole(joined(ahead))),
+            Ok(None) => return Ok(Taken::Whole(room.around(joined(ahead)))),
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
-                    held += u64::try_from(data.len()).unwrap_or(u64::MAX);
+                    let more = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                    if !room.grow(more) {
+                        return Err(turned_away::no_room(exchange));
+                    }
+                    held += more;
                     ahead.push_back(data);
                 }
             }
             Ok(Some(Err(_))) => {
-                return Err(Refusal::new(
-                    Reason::BadRequest,
-                    "the request's body broke off",
-                ));
+                let detail = "the request's body broke off";
+                return Err(Refusal::new(Reason::BadRequest, detail));
             }
             Err(_) => {
                 let detail = format!("no byte of the request's body came for {patience:?}");

@@ -210,9 +210,8 @@ async fn answered(
         }
         Err(Stop::HangUp) => Err(HangUp),
         Err(Stop::Refused(refusal)) => {
-            let cut = is_cut(&exchange);
-            let bad = matches!(refusal.code().as_u16(), 400 | 408 | 413);
-            let close = cut || bad || !is_spent(body, expects).await;
+            let bad = matches!(refusal.code().as_u16(), 400 | 408 | 413) || refusal.unread;
+            let close = is_cut(&exchange) || bad || !is_spent(body, expects).await;
             Ok(refused(exchange, &refusal, close))
         }
     }

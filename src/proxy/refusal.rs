@@ -110,6 +110,8 @@ pub struct Refusal {
     pub contacted: bool,
     /// Whether it may have acted on it: the attempt was sent and its outcome is not known.
     pub unknown: bool,
+    /// Whether a part of the request was left unread, so that its connection cannot go on.
+    pub unread: bool,
     status: Option<StatusCode>,
     error: Option<&'static str>,
 }
@@ -124,6 +126,7 @@ impl Refusal {
             retry_after: None,
             contacted: false,
             unknown: false,
+            unread: false,
             status: None,
             error: None,
         }

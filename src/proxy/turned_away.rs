@@ -115,6 +115,19 @@ pub fn lacking(name: &str, lack: &Lack) -> Refusal {
     }
 }
 
+/// There is no room for another body that must be held whole.
+pub fn no_room(exchange: &Exchange) -> Refusal {
+    let most = exchange.table.live.hold().most();
+    let detail = format!(
+        "the bodies of the requests under way that must be held whole take all of {most} bytes; \
+        nothing of this one was sent; held_bodies in proxy.yaml sets this"
+    );
+    let mut refusal =
+        Refusal::new(Reason::UpstreamBusy, detail).retry_after(Duration::from_secs(1));
+    refusal.unread = true;
+    refusal
+}
+
 /// The same create was sent before, and nobody knows what became of it.
 pub fn held(upstream: &str, held: &Held) -> Refusal {
     let seconds = held.left.as_secs() + u64::from(held.left.subsec_nanos() > 0);

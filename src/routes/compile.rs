@@ -48,6 +48,12 @@ use notes::Notes;
 
 pub use limits::in_words;
 
+/// Bytes of bodies that are held at once, unless the file says otherwise.
+const HELD_BODIES: u64 = 64 << 20;
+
+/// The largest body that is held whole, in bytes.
+const LARGEST_HELD: u64 = 1 << 20;
+
 /// Reads a file and compiles it.
 ///
 /// # Errors
@@ -140,6 +146,7 @@ fn draft(source: &Source, earlier: &Problems, env: Env<'_>) -> (Plan, Vec<Proble
         clients,
         correlation,
         stubs_enabled,
+        held_bodies: held_bodies(&mut notes),
         access_log: access_log(config.access_log.format),
         sampler,
         limits,
@@ -182,6 +189,18 @@ fn access_log(format: Option<LogFormat>) -> Format {
         None if std::io::stdout().is_terminal() => Format::Text,
         None => Format::Json,
     }
+}
+
+/// The room for bodies that are held whole, in which the largest one must fit.
+fn held_bodies(notes: &mut Notes<'_>) -> u64 {
+    let Some(size) = notes.config().held_bodies.map(|size| size.get()) else {
+        return HELD_BODIES;
+    };
+    if size < LARGEST_HELD {
+        let what = "a body of 1MiB, the largest that is held, would not fit";
+        notes.problem(&At::root().key("held_bodies"), what, "give at least 1MiB");
+    }
+    size
 }
 
 /// Canned answers are refused where real ones are expected.

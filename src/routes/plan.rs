@@ -46,6 +46,8 @@ pub struct Plan {
     pub correlation: Correlation,
     /// Whether stubs answer.
     pub stubs_enabled: bool,
+    /// How many bytes of bodies are held whole at once, over all connections.
+    pub held_bodies: u64,
     /// How the access log is written.
     pub access_log: access::Format,
     /// Which requests are traced, where traces go anywhere.

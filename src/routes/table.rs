@@ -180,6 +180,7 @@ impl Table {
             })
             .collect();
         let keeps = kept::configure(&plan, live);
+        live.hold().limit(plan.held_bodies);
         let unrouted = RouteMetrics::new(&live.metrics, NONE, NONE, false);
         unrouted.expect_refusals(&["no_route"]);
         let loaded_at = clock::wall();
@@ -238,6 +239,8 @@ impl Table {
         }
         kept::publish(self);
         held::publish(self);
+        let bodies = self.live.metrics.gauge("trunkline_held_body_bytes", &[]);
+        bodies.set(as_value(self.live.hold().held()));
         for upstream in &self.upstreams {
             if let Some(plan) = self.upstream_plan(upstream) {
                 let label = [("upstream", plan.name.as_str())];

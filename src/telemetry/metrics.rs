@@ -118,6 +118,11 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         G,
         "Requests waiting for room at an upstream now.",
     ),
+    (
+        "trunkline_held_body_bytes",
+        G,
+        "Bytes of request bodies that are held whole now.",
+    ),
     ("trunkline_stub_answers_total", C, "Canned answers given."),
     (
         "trunkline_webhooks_total",

@@ -252,3 +252,43 @@ fn a_body_that_turns_out_too_large_on_the_way_passes_whole() {
     assert_eq!(line["guard"], "body_too_large");
     assert!(held(&proxy).is_empty());
 }
+
+#[test]
+fn bodies_that_are_held_take_no_more_memory_than_is_given() {
+    let gate = Gate::default();
+    let behind = gate.clone();
+    let upstream = Upstream::choosing(move |index, _| match index {
+        0 | 1 => reply(201).behind(&behind),
+        _ => reply(201),
+    });
+    let proxy = Proxy::start(format!(
+        "held_bodies: 2MiB\n{}",
+        file(&upstream, "profile: twilio")
+    ));
+    let large = |fill: u8| post(CALLS, vec![fill; 1 << 20]);
+    let mut waiting: Vec<Client> = (0..2).map(|_| proxy.connect()).collect();
+    for (client, fill) in waiting.iter_mut().zip([b'a', b'b']) {
+        client.start(&large(fill));
+    }
+    upstream.wait_for(2);
+    let held = || proxy.metrics().value("trunkline_held_body_bytes", &[]);
+    assert_eq!(held(), Some(2_097_152.0));
+    let mut third = proxy.connect();
+    third.start(&large(b'c'));
+    let refused = third.read("POST");
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_eq!(refused.json()["details"]["reason"], "upstream_busy");
+    assert!(refused.text().contains("held_bodies"), "{}", refused.text());
+    assert_eq!(refused.header("connection"), Some("close"));
+    assert_eq!(
+        proxy.get("/x").status,
+        201,
+        "what is not held needs no room"
+    );
+    gate.open();
+    for client in &mut waiting {
+        assert_eq!(client.read("POST").status, 201);
+    }
+    until("the room to be free", || held() == Some(0.0));
+    assert_eq!(proxy.send(&large(b'd')).status, 201);
+}
