@@ -149,6 +149,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "credential",
+            "guard",
             "live",
             "policy",
             "profile",
