@@ -70,12 +70,15 @@ impl Attempt {
 
     /// Ends it as it is expected to, though its answer may still be read: its place goes to the next.
     /// For an answer that is kept only in case that nobody has a better one.
+    ///
+    /// The circuit is told before the place is given on: the next in the queue must meet a circuit that
+    /// this attempt has opened.
     pub fn conclude(&mut self) {
-        self.place = None;
+        self.settle();
         if std::mem::take(&mut self.in_flight) {
             self.upstream.in_flight.fetch_sub(1, Relaxed);
         }
-        self.settle();
+        self.place = None;
     }
 
     /// Counts it as it stands: what follows on its connection says nothing more of the upstream. It
