@@ -20,14 +20,11 @@ const SEND: u64 = 256 << 10;
 /// A limit keeps a client in at most so many bytes.
 const CLIENT: u64 = 64;
 
-/// A body that is held for a guard or a ladder, at the most.
-const BODY: u64 = 1 << 20;
-
 /// The worst case of each kind, in bytes.
 struct Bound {
     /// Clients that speak HTTP/1.1, with an exchange each.
     connections: u64,
-    /// Bodies that are held, one a connection.
+    /// Bodies that are held whole.
     bodies: u64,
     /// What it takes beyond that if all of them speak HTTP/2 and every stream is full.
     http2: u64,
@@ -35,7 +32,7 @@ struct Bound {
     limits: u64,
     /// Records of creates, recorded answers, and the access log's buffer.
     records: u64,
-    /// Stored answers.
+    /// Stored answers, and those that are being stored.
     cache: u64,
 }
 
@@ -48,14 +45,15 @@ impl Bound {
         let records = guard::Bounds::default().bytes + live::ANSWER_BYTES + access::BUFFER;
         Bound {
             connections: sum(over_http1),
-            bodies: sum(|listener| wide(listener.limits.connections).saturating_mul(BODY)),
+            bodies: plan.held_bodies,
             http2: sum(over_http2),
             limits: clients
                 .map(wide)
                 .fold(0, u64::saturating_add)
                 .saturating_mul(CLIENT),
             records: wide(records),
-            cache: plan.cache_bytes,
+            // Answers under way to it may take as much again.
+            cache: plan.cache_bytes.saturating_mul(2),
         }
     }
 
@@ -132,7 +130,6 @@ mod tests {
         let listen = |limits: &str| format!("listen: [{{ limits: {{ {limits} }} }}]\n");
         let usual = bound(&listen("connections: 100"));
         assert_eq!(usual.connections, 100 * (STATE + 2 * (64 << 10) + UPSTREAM));
-        assert_eq!(usual.bodies, 100 * BODY);
         let more = bound(&listen("connections: 200"));
         assert_eq!(more.connections, 2 * usual.connections);
         let heads = bound(&listen("connections: 100, head: 128KiB"));
@@ -142,6 +139,7 @@ mod tests {
         let limits = "rate_limits: { a: { requests: 1, per: 1s, max_clients: 1000 } }\n";
         assert_eq!(bound(limits).limits - usual.limits, 1000 * CLIENT);
         let cache = bound("cache: { max_bytes: 10MiB }\n");
-        assert_eq!(cache.cache, 10 << 20);
+        assert_eq!(cache.cache, 20 << 20);
+        assert_eq!(bound("held_bodies: 10MiB\n").bodies, 10 << 20);
     }
 }
