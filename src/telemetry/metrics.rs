@@ -394,10 +394,8 @@ fn names_one_of(line: &str, gone: &dyn Fn(&str, &str) -> bool) -> bool {
 }
 
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
-    let labels: Vec<Label> = labels
-        .iter()
-        .map(|(name, value)| Label::new(*name, (*value).to_owned()))
-        .collect();
+    let label = |(name, value): &(&'static str, &str)| Label::new(*name, (*value).to_owned());
+    let labels: Vec<Label> = labels.iter().map(label).collect();
     Key::from_parts(name, labels)
 }
 
