@@ -12,6 +12,7 @@ pub mod explain;
 pub mod healthcheck;
 pub mod login;
 mod memory;
+mod notify;
 mod remote;
 pub mod routes;
 pub mod run;

@@ -7,6 +7,7 @@ use super::memory;
 use crate::admin::pulse::Pulse;
 use crate::admin::viewers::{self, Viewers};
 use crate::admin::{self, Admin};
+use crate::cli::notify;
 use crate::clock::{self, Duration};
 use crate::credential::News;
 use crate::credential::keeper::{Change, keep};
@@ -275,10 +276,12 @@ impl Running {
 
     /// Loads the file again; what came of it is told elsewhere.
     async fn load_again(&self) {
+        notify::reloading();
         let reloader = Arc::clone(&self.reloader);
         tokio::task::spawn_blocking(move || reloader.reload().is_ok())
             .await
             .ok();
+        notify::ready();
     }
 
     /// Runs to the end, with the tokens kept fresh until the last request has gone.
@@ -299,6 +302,7 @@ impl Running {
         let mut tick = tokio::time::interval(Duration::from_millis(250));
         let mut ticks = 0u32;
         let mut beside = std::pin::pin!(beside);
+        notify::ready();
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -320,6 +324,7 @@ impl Running {
             }
         }
         tracing::info!("draining");
+        notify::stopping();
         let drain = self.tables.load().plan.process.drain;
         let end = clock::now() + drain.grace;
         let arrivals = || self.workers.iter().map(|w| w.arrivals.load(Relaxed)).sum();
