@@ -3,7 +3,9 @@
 # `passed` and `failed`. Sourced by tests/run.
 # shellcheck disable=SC2034 # read there
 
-SUITES=(cargo redis rfc9111 sdk browser loom traces observability chart fuzz soak)
+SUITES=(cargo redis rfc9111 sdk browser loom traces observability chart examples soak)
+# Those that take long, with `tests/run --all` or by name.
+SLOW=(fuzz)
 
 declare -A TITLES=(
     [cargo]="unit and integration tests"
@@ -13,6 +15,7 @@ declare -A TITLES=(
     [browser]="the status page in Chromium, on the real binary"
     [traces]="traces at a receiver of the official kind"
     [observability]="dashboards and alerts on a real Prometheus"
+    [examples]="what operators copy: compose file, unit, Dockerfile"
     [chart]="the chart by the real Helm, judged by Kubernetes' schemas"
     [loom]="every interleaving of the breaker's concurrent part"
     [fuzz]="configuration, routes, paths, vendors' bodies and the whole wire under a fuzzer"
@@ -81,6 +84,11 @@ suite_chart() {
     install_helm
     install_operator_models
     run_ops test_chart.py
+}
+
+suite_examples() {
+    need systemd-analyze systemd
+    run_ops test_examples.py
 }
 
 # run_ops FILE: tests of what operators are given, through the static binary.
