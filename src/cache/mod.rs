@@ -2,7 +2,7 @@
 //!
 //! A request enters with its key and leaves with a kept answer, a flight to follow, or the lease of a
 //! flight that it leads: one request to the origin for all who want the same. Nothing crosses accounts,
-//! and nothing that a client sends can shape an answer for others ([`key`]). Knows no request and no
+//! and nothing that a client sends can shape an answer for others (`key`). Knows no request and no
 //! upstream beyond their heads; the proxy calls it, `live` owns it.
 
 mod directives;

@@ -127,7 +127,7 @@ pub struct Creates {
 pub struct Harmless {
     /// By this method,
     pub method: Method,
-    /// to these paths, which are written as [`paths::fits`](super::paths::fits) reads them.
+    /// to these paths, which are written as [`paths::fits`] reads them.
     pub shape: String,
 }
 
