@@ -162,7 +162,10 @@ impl Circuits {
     pub(super) fn hear(&self, now: u64, standing: Vec<(String, String)>) {
         let news: Vec<News> = {
             let mut tales = self.tales();
-            let new = |(field, words): &&(String, String)| tales.heard.get(field) != Some(words);
+            // What is about to be told from here is younger than what stands there.
+            let new = |(field, words): &&(String, String)| {
+                tales.heard.get(field) != Some(words) && !tales.due.contains_key(field)
+            };
             let fresh = standing.iter().filter(new);
             let news = fresh.filter_map(|(field, words)| self.read(now, field, words));
             let news = news.collect();
@@ -263,6 +266,14 @@ mod tests {
         circuits.forget("up");
         circuits.hear(2000, standing);
         assert_eq!(heard.lock().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn what_stands_there_does_not_undo_what_is_about_to_be_told() {
+        let (circuits, heard) = listening();
+        circuits.ordered("up", Forced::Auto, Duration::ZERO, "over");
+        circuits.hear(1000, vec![pair("order up", "61000 you-7 open drill")]);
+        assert!(heard.lock().unwrap().is_empty());
     }
 
     #[test]
