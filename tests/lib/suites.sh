@@ -4,8 +4,8 @@
 # shellcheck disable=SC2034 # read there
 
 SUITES=(cargo redis rfc9111 sdk browser loom traces observability chart examples soak)
-# Those that take long, with `tests/run --all` or by name.
-SLOW=(fuzz)
+# Those that take long, with `tests/run --all` or by name; the fuzzer only by name, for as long as there is time.
+SLOW=()
 
 declare -A TITLES=(
     [cargo]="unit and integration tests"
