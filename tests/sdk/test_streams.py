@@ -76,7 +76,10 @@ def test_a_gibibyte_up_is_not_held(proxy, framing):
         body = [b"%x\r\n%s\r\n" % (len(BLOCK), BLOCK)] * blocks + [b"0\r\n\r\n"]
     else:
         body = [BLOCK] * blocks
-    assert exchange(proxy, head, body) == len(f'{{"received": {GIB}}}')
+    answer = f'{{"received": {GIB}}}'
+    # A JSON answer of this vendor is looked through for addresses on its way, and comes as one chunk.
+    one_chunk = f"{len(answer):x}\r\n{answer}\r\n0\r\n\r\n"
+    assert exchange(proxy, head, body) in (len(answer), len(one_chunk))
     assert memory.peak() - before <= 16 * MIB
 
 
