@@ -100,17 +100,44 @@ impl Exchange {
     pub fn begin(worker: &Arc<Worker>, client: Client, head: &Parts) -> Box<Self> {
         let table = worker.table();
         let correlation = correlation_id(&table, client.address.ip(), &head.headers);
-        let mut exchange = Box::new(Exchange {
+        let asked = (head.method.clone(), head.uri.clone(), head.version);
+        let mut exchange = Self::untouched((table, Arc::clone(worker)), client, correlation, asked);
+        exchange.trace = head.headers.get(&TRACEPARENT).cloned();
+        exchange.span = traced::begin(&exchange, head);
+        exchange
+    }
+
+    /// An exchange on the same errand that no client waits for. It is not traced, unless it is given
+    /// the span.
+    pub fn behind(&self) -> Box<Self> {
+        let place = (Arc::clone(&self.table), Arc::clone(&self.worker));
+        let asked = (self.method.clone(), self.uri.clone(), self.version);
+        let mut behind = Self::untouched(place, self.client, self.correlation.clone(), asked);
+        behind.arrived = self.arrived;
+        behind.trace = self.trace.clone();
+        behind.route = self.route;
+        behind.unattended = true;
+        behind
+    }
+
+    /// An exchange of which nothing is decided yet.
+    fn untouched(
+        (table, worker): (Arc<Table>, Arc<Worker>),
+        client: Client,
+        correlation: HeaderValue,
+        (method, uri, version): (Method, Uri, Version),
+    ) -> Box<Self> {
+        Box::new(Exchange {
             table,
-            worker: Arc::clone(worker),
+            worker,
             client,
             arrived: clock::now(),
             correlation,
-            trace: head.headers.get(&TRACEPARENT).cloned(),
+            trace: None,
             span: None,
-            method: head.method.clone(),
-            uri: head.uri.clone(),
-            version: head.version,
+            method,
+            uri,
+            version,
             route: None,
             identity: None,
             decisions: [None; SHOWN_LIMITS],
@@ -129,44 +156,6 @@ impl Exchange {
             cache_status: None,
             cache_result: None,
             unattended: false,
-            notes: Vec::new(),
-        });
-        exchange.span = traced::begin(&exchange, head);
-        exchange
-    }
-
-    /// An exchange on the same errand that no client waits for. It is not traced, unless it is given
-    /// the span.
-    pub fn behind(&self) -> Box<Self> {
-        Box::new(Exchange {
-            table: Arc::clone(&self.table),
-            worker: Arc::clone(&self.worker),
-            client: self.client,
-            arrived: self.arrived,
-            correlation: self.correlation.clone(),
-            trace: self.trace.clone(),
-            span: None,
-            method: self.method.clone(),
-            uri: self.uri.clone(),
-            version: self.version,
-            route: self.route,
-            identity: None,
-            decisions: [None; SHOWN_LIMITS],
-            deadline: None,
-            attempts: 0,
-            source: Source::Proxy,
-            reason: None,
-            proxy_status: None,
-            status: None,
-            left: None,
-            readdress: None,
-            held: None,
-            upload: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            cache_status: None,
-            cache_result: None,
-            unattended: true,
             notes: Vec::new(),
         })
     }

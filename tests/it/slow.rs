@@ -7,11 +7,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::support::frames::*;
 use crate::support::*;
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const SETTINGS: u8 = 4;
-const HEADERS: u8 = 1;
 
 fn with_waits(upstream: &str, timeouts: &str, limits: &str) -> Proxy {
     Proxy::start(format!(
@@ -150,14 +147,6 @@ fn a_client_that_does_not_read_its_answer_is_cut_off() {
     let line = proxy.wait_for_line("/large");
     assert_eq!(line["reason"], "client_gone");
     upstream.wait_for_end_of(0);
-}
-
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut bytes = length[1..].to_vec();
-    bytes.extend([kind, flags, 0, 0, 0, stream]);
-    bytes.extend_from_slice(payload);
-    bytes
 }
 
 /// `GET path` from `a`, in literals.

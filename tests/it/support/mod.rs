@@ -7,6 +7,7 @@ pub mod client;
 pub mod collector;
 pub mod dying;
 pub mod files;
+pub mod frames;
 pub mod h2c;
 pub mod proxy;
 pub mod stream;
