@@ -42,7 +42,8 @@ impl Bound {
         let sum =
             |each: fn(&Listener) -> u64| listeners.iter().map(each).fold(0, u64::saturating_add);
         let clients = plan.limits.iter().map(|limit| limit.settings.max_clients);
-        let records = guard::Bounds::default().bytes + live::ANSWER_BYTES + access::BUFFER;
+        let answers = live::ANSWER_BYTES + live::EVENT_BYTES;
+        let records = guard::Bounds::default().bytes + answers + access::BUFFER;
         Bound {
             connections: sum(over_http1),
             bodies: plan.held_bodies,

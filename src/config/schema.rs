@@ -24,7 +24,7 @@ pub use super::upstream::{
     Upstream, UpstreamTls,
 };
 pub use super::webhook::{
-    HmacAlgorithm, HmacEncoding, Verify, VerifyHmac, VerifyTwilio, VerifyVapi,
+    HmacAlgorithm, HmacEncoding, Replay, ReplayBy, Verify, VerifyHmac, VerifyTwilio, VerifyVapi,
 };
 
 /// The whole file.

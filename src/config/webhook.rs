@@ -19,6 +19,29 @@ pub struct Verify {
     pub vapi: Option<VerifyVapi>,
     /// The largest body that is held to be checked; above it the answer is 413. Default `1MiB`.
     pub max_body: Option<Size>,
+    /// How an event is known that comes again.
+    pub replay: Replay,
+}
+
+/// An event that was told before: a retry of its vendor's gets the recorded answer, anything else is refused.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replay {
+    /// How long an answered event is known. Default `10m`; `0s` switches this off.
+    pub window: Option<Dur>,
+    /// What makes an event of Twilio's what it is. Default `token`: its signature and its
+    /// `I-Twilio-Idempotency-Token`, which is not signed. With `signature` the same signature under another token is a
+    /// replay, which is wrong where a call comes back to an address with the same parameters.
+    pub by: Option<ReplayBy>,
+}
+
+/// What makes an event of Twilio's what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "the words speak for themselves")]
+pub enum ReplayBy {
+    Token,
+    Signature,
 }
 
 /// What Twilio signs with.

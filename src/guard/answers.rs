@@ -1,9 +1,9 @@
-//! What was answered under an `Idempotency-Key`, so that the same request gets it again.
+//! What was answered under an `Idempotency-Key` or to an event, so that the same request gets it again.
 //!
-//! The first request of a key runs, equal ones wait for it and get its answer, and for a day so do
+//! The first request of a key runs, equal ones wait for it and get its answer, and for a while so do
 //! later ones; another request under the same key is a conflict. It holds answers within a bound in
 //! bytes, the oldest go first, and keeps none of what was never carried out. Called by the proxy
-//! around the guard, which alone knows whether a create may go out again.
+//! around the guard, which alone knows whether a create may go out again, and where webhooks are checked.
 
 use super::key::{CreateKey, Scope};
 use crate::clock::{Duration, Instant};
@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// How long an answer is given again.
+/// How long an answer is given again under an `Idempotency-Key`.
 pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The longest body that is kept.
 pub const LONGEST_BODY: usize = 1 << 20;
@@ -83,7 +83,8 @@ impl Answers {
         }
     }
 
-    /// Waits while an equal request of the same scope runs. To be cancelled by dropping it.
+    /// Waits while an equal request of the same scope runs. What it comes to is kept for a day. To be
+    /// cancelled by dropping it.
     pub async fn claim(
         &self,
         scope: Scope,
@@ -91,8 +92,20 @@ impl Answers {
         correlation_id: &str,
         now: Instant,
     ) -> Claim {
+        self.claim_for(KEPT_FOR, (scope, request), correlation_id, now)
+            .await
+    }
+
+    /// The same, and what it comes to is kept for so long.
+    pub async fn claim_for(
+        &self,
+        window: Duration,
+        (scope, request): (Scope, CreateKey),
+        correlation_id: &str,
+        now: Instant,
+    ) -> Claim {
         loop {
-            let look = lock(&self.shared).look(scope, request, now);
+            let look = lock(&self.shared).look(scope, request, (window, now));
             let mut running = match look {
                 Look::Free(serial, end) => {
                     return Claim::Run(Owner {
@@ -166,12 +179,12 @@ impl Owner {
         self.sent = true;
     }
 
-    /// The upstream's answer: everyone who waits gets it, and so does who comes within a day.
+    /// The upstream's answer: everyone who waits gets it, and so does who comes within the window.
     pub fn record(mut self, answer: StoredAnswer, now: Instant) {
         self.end(End::Answer(Arc::new(answer)), Some(now));
     }
 
-    /// It was answered, and that answer cannot be kept: nobody else runs for a day.
+    /// It was answered, and that answer cannot be kept: nobody else runs within the window.
     pub fn unrecorded(mut self, why: &str, now: Instant) {
         let end = End::Unanswerable(self.told(why));
         self.end(end, Some(now));
@@ -255,6 +268,7 @@ impl End {
 struct Slot {
     serial: u64,
     request: CreateKey,
+    window: Duration,
     until: Instant,
     /// None while the request runs.
     end: Option<End>,
@@ -283,7 +297,12 @@ struct Slots {
 }
 
 impl Slots {
-    fn look(&mut self, scope: Scope, request: CreateKey, now: Instant) -> Look {
+    fn look(
+        &mut self,
+        scope: Scope,
+        request: CreateKey,
+        (window, now): (Duration, Instant),
+    ) -> Look {
         self.expire(now);
         if let Some(slot) = self.by_scope.get(&scope) {
             let over = slot.end.is_some() && slot.until <= now;
@@ -307,7 +326,8 @@ impl Slots {
         let slot = Slot {
             serial,
             request,
-            until: now + KEPT_FOR,
+            window,
+            until: now + window,
             end: None,
             running,
         };
@@ -327,7 +347,7 @@ impl Slots {
             return;
         }
         if let Some(now) = now {
-            slot.until = now + KEPT_FOR;
+            slot.until = now + slot.window;
         }
         self.bytes += end.cost();
         slot.end = Some(end);

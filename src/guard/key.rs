@@ -82,6 +82,13 @@ impl CreateKey {
         CreateKey(fields.end())
     }
 
+    /// The key of a delivery that its sender calls so.
+    pub fn delivery(name: &[u8]) -> CreateKey {
+        let mut fields = Fields::of("delivery");
+        fields.add(name);
+        CreateKey(fields.end())
+    }
+
     /// The name that people use for it: sixteen hexadecimal digits that tell nothing of the request.
     pub fn public_id(&self) -> String {
         self.hex().chars().take(16).collect()
@@ -115,7 +122,7 @@ impl fmt::Debug for CreateKey {
     }
 }
 
-/// Within what an `Idempotency-Key` means one thing: the account, the client, the route.
+/// Within what an `Idempotency-Key` means one thing: the account, the client, the route; or one event of a vendor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scope(Digest);
 
@@ -127,6 +134,16 @@ impl Scope {
         fields.add(client);
         fields.add(route.as_bytes());
         fields.add(key.as_bytes());
+        Scope(fields.end())
+    }
+
+    /// The scope of an event that a route's vendor tells of, known by these parts together.
+    pub fn event(route: &str, parts: &[&[u8]]) -> Scope {
+        let mut fields = Fields::of("event");
+        fields.add(route.as_bytes());
+        for part in parts {
+            fields.add(part);
+        }
         Scope(fields.end())
     }
 }

@@ -34,6 +34,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 /// Answers kept under an `Idempotency-Key` take at most so many bytes together.
 pub const ANSWER_BYTES: usize = 32 << 20;
 
+/// Answers to events of vendors take at most so many bytes together.
+pub const EVENT_BYTES: usize = 16 << 20;
+
 /// Everything that outlives a reload.
 pub struct Live {
     /// All metrics.
@@ -51,6 +54,7 @@ pub struct Live {
     in_flight: Mutex<HashMap<String, Arc<AtomicU64>>>,
     guard: OnceLock<Guard>,
     answers: Answers,
+    events_answered: Answers,
     hold: Arc<Hold>,
     fleet: OnceLock<Fleet>,
     cache: Cache,
@@ -72,6 +76,7 @@ impl Default for Live {
             in_flight: Mutex::default(),
             guard: OnceLock::new(),
             answers: Answers::new(ANSWER_BYTES),
+            events_answered: Answers::new(EVENT_BYTES),
             hold: Arc::default(),
             fleet: OnceLock::new(),
             cache: Cache::default(),
@@ -221,6 +226,11 @@ impl Live {
         &self.answers
     }
 
+    /// What was answered to events of vendors.
+    pub fn events_answered(&self) -> &Answers {
+        &self.events_answered
+    }
+
     /// The answers that routes keep.
     pub fn cache(&self) -> &Cache {
         &self.cache
@@ -251,5 +261,6 @@ impl Live {
         }
         self.guard().sweep(clock::now());
         self.answers.sweep(clock::now());
+        self.events_answered.sweep(clock::now());
     }
 }

@@ -5,7 +5,7 @@
 //! exchange ended: answered, refused, cut short, or left by the client.
 
 use crate::clock::{self, Duration, Instant};
-use crate::guard::Account;
+use crate::guard::{Account, Owner};
 use crate::policy::identity::Identity;
 use crate::policy::rate_limit::Decision;
 use crate::proxy::correlation;
@@ -79,6 +79,8 @@ pub struct Exchange {
     pub readdress: Option<Box<Readdress>>,
     /// The request's body, where all of it was read before it was sent on.
     pub held: Option<Bytes>,
+    /// Who is to be told what was answered to the event that it tells of.
+    pub event: Option<Owner>,
     /// How far the request's body has come.
     pub upload: Option<Arc<Progress>>,
     /// Bytes that the client sent through a tunnel.
@@ -150,6 +152,7 @@ impl Exchange {
             left: None,
             readdress: None,
             held: None,
+            event: None,
             upload: None,
             bytes_in: 0,
             bytes_out: 0,

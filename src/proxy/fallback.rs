@@ -18,7 +18,7 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::{self, Answered, Prepared, Way};
 use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
-use crate::proxy::{Answer, Stop, forwarded, local, refused};
+use crate::proxy::{Answer, Stop, again, forwarded, local, refused};
 use crate::routes::pattern::Params;
 use crate::routes::plan::Rung;
 use crate::telemetry::metrics::Source;
@@ -177,7 +177,10 @@ pub(super) async fn create(
         exchange.source = Source::Upstream;
     }
     match went {
-        Ok(made) => forwarded(exchange, made.answered, made.pending),
+        Ok(mut made) => {
+            again::record(&mut exchange, &mut made.answered.0).await;
+            forwarded(exchange, made.answered, made.pending)
+        }
         Err(refusal) => refused(exchange, &refusal, false),
     }
 }

@@ -4,7 +4,7 @@
 //! again, equal requests wait for the one that runs, and another request under it is a conflict.
 //! A key never licenses a repeat upstream, since the vendors ignore it. Called by `create`.
 
-use crate::clock::{self, Duration, Instant};
+use crate::clock::{self, Duration};
 use crate::guard::{Claim, LONGEST_BODY, Owner, Scope, StoredAnswer, UnknownAnswer};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::create::{self, Job};
@@ -111,8 +111,7 @@ pub fn replay(mut exchange: Box<Exchange>, answer: &StoredAnswer) -> Response<Re
     exchange.notes.push(("guard", "replayed".to_owned()));
     let upstream = exchange.upstream_name().unwrap_or_default();
     exchange.table.live.count_guard(upstream, "replayed");
-    let mut fields = answer.headers.clone();
-    fields.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    let fields = marked(answer);
     super::local(
         exchange,
         (answer.status, fields),
@@ -121,16 +120,36 @@ pub fn replay(mut exchange: Box<Exchange>, answer: &StoredAnswer) -> Response<Re
     )
 }
 
+/// The fields of an answer, and that it was given before.
+pub(super) fn marked(answer: &StoredAnswer) -> HeaderMap {
+    let mut fields = answer.headers.clone();
+    fields.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    fields
+}
+
 /// Reads the whole answer ahead, so that it can be given again, and tells the key's owner. A stream
 /// of events goes through as it comes.
 pub async fn record(exchange: &Exchange, answer: &mut Response<UpstreamBody>, owner: Owner) {
+    match copy(exchange, answer).await {
+        Ok(stored) => owner.record(stored, clock::now()),
+        Err(why) => owner.unrecorded(why, clock::now()),
+    }
+}
+
+/// The whole answer, read ahead, so that it can be given again; without what belongs to this exchange.
+///
+/// # Errors
+/// Why it cannot be kept.
+pub(super) async fn copy(
+    exchange: &Exchange,
+    answer: &mut Response<UpstreamBody>,
+) -> Result<StoredAnswer, &'static str> {
     if super::journey::is_stream(answer.headers()) {
-        return owner.unrecorded(STREAMED, clock::now());
+        return Err(STREAMED);
     }
     let body = answer.body_mut().peek(LONGEST_BODY + 1).await;
-    let now: Instant = clock::now();
     if !answer.body().is_here() || body.len() > LONGEST_BODY {
-        return owner.unrecorded(LARGE_OR_CUT, now);
+        return Err(LARGE_OR_CUT);
     }
     let ours = &exchange.table.plan.correlation.header;
     let mut kept = answer.headers().clone();
@@ -138,10 +157,9 @@ pub async fn record(exchange: &Exchange, answer: &mut Response<UpstreamBody>, ow
     kept.remove(ours);
     kept.remove(header::CONTENT_LENGTH);
     kept.remove(header::TRAILER);
-    let stored = StoredAnswer {
+    Ok(StoredAnswer {
         status: answer.status(),
         headers: kept,
         body,
-    };
-    owner.record(stored, now);
+    })
 }

@@ -5,6 +5,7 @@
 //! product: correlate, match, limit, verify, stub, breaker, send, judge, observe.
 
 pub mod admit;
+mod again;
 pub mod attempt;
 pub mod body;
 pub mod cached;
@@ -36,6 +37,7 @@ pub mod verify;
 pub use stopping::{Phase, Stopping};
 
 use crate::clock::Duration;
+use crate::guard::StoredAnswer;
 use crate::policy::pace::Pace;
 use crate::profile::Dialect;
 use crate::proxy::body::ResponseBody;
@@ -149,6 +151,7 @@ enum Answer {
     Create(Box<Job>, Option<Box<Rescue>>),
     Canned(canned::Canned),
     Given(Given),
+    Again(Arc<StoredAnswer>),
     Fetch(Box<Fetch>),
 }
 
@@ -186,13 +189,19 @@ pub async fn handle(
 
 /// The answer that was decided on, its head made ready.
 async fn answered(
-    exchange: Box<Exchange>,
+    mut exchange: Box<Exchange>,
     served: Result<Answer, Stop>,
     body: &mut Option<Incoming>,
     expects: bool,
 ) -> Result<Response<ResponseBody>, HangUp> {
     match served {
-        Ok(Answer::Upstream(answered)) => Ok(forwarded(exchange, answered, None)),
+        Ok(Answer::Upstream(mut answered)) => {
+            if exchange.event.is_some() {
+                again::record(&mut exchange, &mut answered.0).await;
+            }
+            Ok(forwarded(exchange, answered, None))
+        }
+        Ok(Answer::Again(answer)) => Ok(again::answer(exchange, &answer)),
         Ok(Answer::Create(job, rescue)) => create::answer(exchange, *job, rescue).await,
         Ok(Answer::Fetch(fetch)) => cached::fetch(exchange, *fetch).await,
         Ok(Answer::Given(given)) => {
@@ -261,8 +270,11 @@ async fn serve(
         let detail = "the route table changed under the request";
         return Err(Refusal::new(Reason::Internal, detail).into());
     };
-    if let Some(check) = &plan.verify {
-        verify::check(exchange, check, &head, body).await?;
+    if let Some(check) = &plan.verify
+        && let Some(answer) = verify::check(exchange, check, &head, body).await?
+    {
+        readdress::begin(exchange, plan, entry.authority());
+        return Ok(Answer::Again(answer));
     }
     if let (Some(stub), Some(scenario), true) =
         (&plan.stub, &route.scenario, table.plan.stubs_enabled)

@@ -2,9 +2,12 @@
 //!
 //! The head is looked at first, so that nothing is read for a caller that does not even claim to be
 //! the vendor; then the whole body is held, within a bound that is known before the first byte of it.
-//! What was held is what is checked, and what is sent on. Called by `serve` after the limits.
+//! What was held is what is checked, and what is sent on. An event that was told before is not told the
+//! application again. Called by `serve` after the limits.
 
 use crate::clock;
+use crate::guard::StoredAnswer;
+use crate::proxy::again;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::routes::table::Table;
@@ -19,16 +22,18 @@ use hyper::body::Incoming;
 use metrics::Counter;
 use std::sync::Arc;
 
-/// Lets the request go on if its vendor sent it; its body is held from then on.
+/// Lets the request go on if its vendor sent it; its body is held from then on. Some: the answer that it
+/// got before.
 ///
 /// # Errors
-/// `bad_signature`; `too_large`, `request_timeout` or `bad_request` for a body that cannot be held.
+/// `bad_signature`, `replayed`; `too_large`, `request_timeout` or `bad_request` for a body that cannot be
+/// held; `upstream_timeout` where the same event is still being told.
 pub async fn check(
     exchange: &mut Exchange,
     check: &Check,
     head: &Parts,
     body: &mut Option<Incoming>,
-) -> Result<(), Refusal> {
+) -> Result<Option<Arc<StoredAnswer>>, Refusal> {
     let table = Arc::clone(&exchange.table);
     if let Err(denied) = check.glance(&head.headers) {
         return Err(refused(exchange, &table, denied));
@@ -42,10 +47,8 @@ pub async fn check(
             return Err(refusal);
         }
     };
-    let target = exchange
-        .uri
-        .path_and_query()
-        .map_or("", |target| target.as_str());
+    let uri = exchange.uri.clone();
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
     let call = Call {
         method: &head.method,
         target,
@@ -56,13 +59,22 @@ pub async fn check(
     if let Err(denied) = check.verify(&call, (clock::now(), clock::wall())) {
         return Err(refused(exchange, &table, denied));
     }
-    count(exchange, &table, |metrics| &metrics.accepted);
     if let Some(time) = check.urgent(&whole) {
         exchange.deadline = Some(time);
     }
+    let answered = match check.replays {
+        None => None,
+        Some(replays) => {
+            let event = check.event(replays, &call);
+            Box::pin(again::claim(exchange, (replays, event))).await?
+        }
+    };
+    if answered.is_none() {
+        count(exchange, &table, |metrics| &metrics.accepted);
+    }
     exchange.held = Some(whole);
     *body = None;
-    Ok(())
+    Ok(answered)
 }
 
 fn refused(exchange: &Exchange, table: &Table, denied: Denied) -> Refusal {
@@ -75,14 +87,18 @@ fn refused(exchange: &Exchange, table: &Table, denied: Denied) -> Refusal {
     Refusal::new(Reason::BadSignature, detail)
 }
 
-fn count(exchange: &Exchange, table: &Table, which: impl FnOnce(&WebhookMetrics) -> &Counter) {
+pub(super) fn count(
+    exchange: &Exchange,
+    table: &Table,
+    which: impl FnOnce(&WebhookMetrics) -> &Counter,
+) {
     let route = exchange.route.and_then(|index| table.routes.get(index));
     if let Some(metrics) = route.and_then(|route| route.webhooks.as_ref()) {
         which(metrics).increment(1);
     }
 }
 
-fn name(exchange: &Exchange) -> &str {
+pub(super) fn name(exchange: &Exchange) -> &str {
     let plan = exchange
         .route()
         .and_then(|route| exchange.table.route_plan(route));

@@ -283,8 +283,11 @@ struct Installed<'a> {
 
 impl Installed<'_> {
     fn webhooks(&self, route: &RoutePlan, metrics: &RouteMetrics) -> Option<WebhookMetrics> {
-        route.verify.as_ref()?;
+        let check = route.verify.as_ref()?;
         metrics.expect_refusals(&["bad_signature"]);
+        if check.replays.is_some() {
+            metrics.expect_refusals(&["replayed"]);
+        }
         Some(WebhookMetrics::new(&self.live.metrics, &route.name))
     }
 

@@ -242,6 +242,10 @@ pub struct WebhookMetrics {
     pub bad_signature: Counter,
     /// The body is too large to be checked.
     pub too_large: Counter,
+    /// The event was told before, and this is no retry of its vendor's.
+    pub replayed: Counter,
+    /// The event was told and answered before, and that answer was given again.
+    pub answered_again: Counter,
 }
 
 impl WebhookMetrics {
@@ -257,6 +261,8 @@ impl WebhookMetrics {
             accepted: result("accepted"),
             bad_signature: result("bad_signature"),
             too_large: result("too_large"),
+            replayed: result("replayed"),
+            answered_again: result("answered_again"),
         }
     }
 }

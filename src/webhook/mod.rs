@@ -6,11 +6,13 @@
 //! body that is held by default (1 MiB), so it is done where it is needed and not handed to another
 //! thread. Knows nothing of routes; called by the proxy once a request has passed its limits.
 
+mod event;
 mod public_url;
 mod secret;
 pub mod twilio;
 pub mod vapi;
 
+pub use event::{By, Event, Replays};
 pub use public_url::PublicUrl;
 pub use secret::{Secrets, Unusable, Written};
 pub use twilio::Twilio;
@@ -33,6 +35,8 @@ pub struct Check {
     pub vendor: Vendor,
     /// The largest body, in bytes.
     pub largest: u64,
+    /// How an event is known that comes again, if that is asked for.
+    pub replays: Option<Replays>,
 }
 
 /// Who signs.
@@ -81,6 +85,14 @@ impl Check {
         match &self.vendor {
             Vendor::Twilio(twilio) => twilio.verify(call, now.0),
             Vendor::Vapi(vapi) => vapi.verify(call, now),
+        }
+    }
+
+    /// The event that a request tells of whose mark fits; none if it is one that may well come again.
+    pub fn event<'a>(&self, replays: Replays, call: &Call<'a>) -> Option<Event<'a>> {
+        match &self.vendor {
+            Vendor::Twilio(_) => twilio::event(call, replays.by),
+            Vendor::Vapi(vapi) => vapi.event(call),
         }
     }
 

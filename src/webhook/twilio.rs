@@ -5,6 +5,7 @@
 //! name and value, sorted. Any other body stands in the address by its hash (`bodySHA256`). Decides as
 //! Twilio's own library does; a body that neither covers is refused.
 
+use super::event::{By, Event};
 use super::public_url::PublicUrl;
 use super::secret::Secrets;
 use super::{Call, Denied, hex, is_equal, single};
@@ -12,12 +13,15 @@ use crate::clock::Instant;
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, Method, header};
 use std::borrow::Cow;
 use url::form_urlencoded;
 
 static SIGNATURE: HeaderName = HeaderName::from_static("x-twilio-signature");
 static SETTINGS: HeaderName = HeaderName::from_static("x-twilio-webhooks-signature-settings");
+
+/// Twilio's retries of a request carry the token of the first.
+static TOKEN: HeaderName = HeaderName::from_static("i-twilio-idempotency-token");
 
 /// The parameter of the address that holds the hash of the body.
 const BODY_HASH: &str = "bodySHA256";
@@ -69,6 +73,30 @@ impl Twilio {
         });
         if fits { Ok(()) } else { Err(WRONG) }
     }
+}
+
+/// The event that a verified request tells of. The signature covers address and parameters, so that it
+/// stands for both, however the body is written. What only reads may come for every call without a token,
+/// as the sound files of a `<Play>` do, and all Media Streams shake hands alike.
+pub(super) fn event<'a>(call: &Call<'a>, by: By) -> Option<Event<'a>> {
+    let signature = signature(call.fields).ok()?;
+    let token = single(call.fields, &TOKEN);
+    let reads = matches!(*call.method, Method::GET | Method::HEAD) && call.body.is_empty();
+    if call.websocket || (reads && token.is_none()) {
+        return None;
+    }
+    let named = token.unwrap_or_default();
+    Some(match by {
+        By::Token => Event {
+            may_be_retry: token.is_some(),
+            ..Event::of([signature, named])
+        },
+        By::Signature => Event {
+            delivery: Cow::Borrowed(named),
+            may_be_retry: token.is_some(),
+            ..Event::of([signature])
+        },
+    })
 }
 
 /// The signature of a request.

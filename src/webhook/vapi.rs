@@ -3,6 +3,7 @@
 //! An HMAC is over a text that the operator spells out with placeholders, since Vapi lets its users do
 //! so. A signature with a time is believed for a while only. Every comparison is of the whole mark.
 
+use super::event::Event;
 use super::public_url::PublicUrl;
 use super::secret::Secrets;
 use super::{Call, Denied, hex, is_equal, single};
@@ -12,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::borrow::Cow;
 
 const NO_MARK: Denied = Denied("it carries no secret or signature of Vapi's, or more than one");
@@ -123,6 +125,25 @@ impl Vapi {
         }
     }
 
+    /// The event that a verified request tells of. A server message says when it was made, and is the same
+    /// however often it is signed; of anything else a signature with a time in it speaks. Vapi names no
+    /// delivery, so that each may be a retry.
+    pub(super) fn event<'a>(&self, call: &Call<'a>) -> Option<Event<'a>> {
+        if call.websocket {
+            return None;
+        }
+        if says_when(call.body) {
+            return Some(Event::of([b"message".as_slice(), call.body]));
+        }
+        match &self.mark {
+            Mark::Hmac(plan) if plan.time.is_some() => {
+                let mark = self.mark(call.fields).ok()?;
+                Some(Event::of([b"signature".as_slice(), mark]))
+            }
+            Mark::Hmac(_) | Mark::Secret(..) => None,
+        }
+    }
+
     fn mark<'f>(&self, fields: &'f HeaderMap) -> Result<&'f [u8], Denied> {
         let (field, prefix) = match &self.mark {
             Mark::Secret(field, prefix) => (field, *prefix),
@@ -211,20 +232,30 @@ impl Plan {
     }
 }
 
+/// A server message, as far as it is looked at.
+#[derive(Deserialize)]
+struct Report<'b> {
+    #[serde(borrow)]
+    message: Message<'b>,
+}
+
+#[derive(Deserialize)]
+struct Message<'b> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'b, str>,
+    timestamp: Option<IgnoredAny>,
+}
+
 /// Whether a server message asks for an assistant, which Vapi waits for less long than for anything.
 pub(super) fn asks_for_assistant(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Report<'b> {
-        #[serde(borrow)]
-        message: Message<'b>,
-    }
-    #[derive(Deserialize)]
-    struct Message<'b> {
-        #[serde(borrow, rename = "type")]
-        kind: Cow<'b, str>,
-    }
     serde_json::from_slice::<Report<'_>>(body)
         .is_ok_and(|report| report.message.kind == "assistant-request")
+}
+
+/// Whether a body is a server message that holds the time when it was made.
+fn says_when(body: &[u8]) -> bool {
+    serde_json::from_slice::<Report<'_>>(body)
+        .is_ok_and(|report| report.message.timestamp.is_some())
 }
 
 #[cfg(test)]

@@ -7,8 +7,12 @@ use super::steps::Step;
 /// By whose signature the request must be known.
 pub(super) fn verify(route: &RoutePlan) -> Option<Step> {
     let check = route.verify.as_ref()?;
+    let again = check.replays.map_or_else(
+        || "replays are not looked for".to_owned(),
+        |replays| replays.words(),
+    );
     let text = format!(
-        "{}; 403 bad_signature where it does not fit, 413 above {} KiB of body",
+        "{}; 403 bad_signature where it does not fit, 413 above {} KiB of body; {again}",
         check.words(),
         check.largest >> 10
     );

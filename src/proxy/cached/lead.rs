@@ -133,7 +133,9 @@ async fn climb(
             local(exchange, (canned.status, canned.fields), canned.body, false)
         }
         Err(Stop::Refused(refusal)) => refused(exchange, &refusal, false),
-        Ok(Answer::Create(..) | Answer::Fetch(_)) | Err(Stop::HangUp) => return Err(HangUp),
+        Ok(Answer::Create(..) | Answer::Fetch(_) | Answer::Again(_)) | Err(Stop::HangUp) => {
+            return Err(HangUp);
+        }
     })
 }
 

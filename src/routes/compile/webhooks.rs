@@ -2,10 +2,10 @@
 
 use crate::clock::{self, Duration};
 use crate::config::At;
-use crate::config::schema::{self, Verify, VerifyTwilio};
-use crate::config::units::{Secret, Size, Text};
+use crate::config::schema::{self, Replay, ReplayBy, Verify, VerifyTwilio};
+use crate::config::units::{Dur, Secret, Size, Text};
 use crate::routes::plan::Timeouts;
-use crate::webhook::{Check, PublicUrl, Secrets, Twilio, Unusable, Vendor, Written};
+use crate::webhook::{By, Check, PublicUrl, Replays, Secrets, Twilio, Unusable, Vendor, Written};
 
 use secrecy::SecretString;
 
@@ -19,6 +19,11 @@ const LARGEST: u64 = 1 << 20;
 const LARGEST_OF_ALL: u64 = 64 << 20;
 /// So much earlier than its vendor gives up does a route: the answer still has to get there.
 const AHEAD: Duration = Duration::from_secs(1);
+
+/// How long an answered event is known unless the file says otherwise,
+const KNOWN_FOR: Duration = Duration::from_secs(600);
+/// and at the most.
+const KNOWN_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
 /// The check of a `verify` block.
 pub(super) fn compile(notes: &mut Notes<'_>, at: &At, written: &Verify) -> Option<Check> {
@@ -43,7 +48,38 @@ pub(super) fn compile(notes: &mut Notes<'_>, at: &At, written: &Verify) -> Optio
             return None;
         }
     };
-    Some(Check { vendor, largest })
+    let replays = replays(notes, &at.key("replay"), (&written.replay, &vendor));
+    Some(Check {
+        vendor,
+        largest,
+        replays,
+    })
+}
+
+/// How events are known again; none if the window is zero.
+fn replays(
+    notes: &mut Notes<'_>,
+    at: &At,
+    (written, vendor): (&Replay, &Vendor),
+) -> Option<Replays> {
+    let window = written.window.map_or(KNOWN_FOR, Dur::get);
+    if window > KNOWN_AT_MOST {
+        let what = "answered events are held in memory, for 24h at the most";
+        notes.problem(
+            &at.key("window"),
+            what,
+            "10m is usual; 0s switches this off",
+        );
+    }
+    if written.by.is_some() && matches!(vendor, Vendor::Vapi(_)) {
+        let what = "Vapi sends no token that `by` could choose to leave out of account";
+        notes.problem(&at.key("by"), what, "remove `by`");
+    }
+    let by = match written.by {
+        None | Some(ReplayBy::Token) => By::Token,
+        Some(ReplayBy::Signature) => By::Signature,
+    };
+    (!window.is_zero()).then_some(Replays { window, by })
 }
 
 fn twilio(notes: &mut Notes<'_>, at: &At, written: &VerifyTwilio) -> Option<Twilio> {

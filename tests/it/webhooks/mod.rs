@@ -1,7 +1,11 @@
 //! A route that checks signatures lets through what its vendor sent and nothing else, and never shows a secret.
 
+mod again;
 mod configured;
 mod twilio;
+mod vapi;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -64,8 +68,15 @@ pub fn sorted() -> [(&'static str, &'static str); 5] {
     ]
 }
 
-/// [`FORM`] as Twilio sends it, signed with this token.
+/// [`FORM`] as Twilio sends it for an event of its own, signed with this token.
 pub fn signed(token: &str, target: &str) -> Request {
+    static EVENTS: AtomicUsize = AtomicUsize::new(0);
+    let event = EVENTS.fetch_add(1, Ordering::Relaxed);
+    unnamed(token, target).header("I-Twilio-Idempotency-Token", &format!("event-{event}"))
+}
+
+/// The same without the token that tells its retries from another event.
+pub fn unnamed(token: &str, target: &str) -> Request {
     post(target, FORM)
         .header(
             "Content-Type",

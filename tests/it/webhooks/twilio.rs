@@ -11,7 +11,7 @@ const TARGET: &str = "/voice//answer+now?to=%2B1&x=";
 fn a_signed_form_reaches_the_application_byte_for_byte() {
     let upstream = Upstream::script([reply(200).body("<Response/>")]);
     let proxy = twilio(&upstream, "");
-    let sent = signed(TOKEN, TARGET).header("I-Twilio-Idempotency-Token", "t1");
+    let sent = unnamed(TOKEN, TARGET).header("I-Twilio-Idempotency-Token", "t1");
     let answer = proxy.send(&sent).whole();
     assert_eq!(
         (answer.status, answer.text().as_str()),

@@ -1,0 +1,113 @@
+//! Events that are told again: a retry of the vendor's, or a replay of somebody else's.
+//!
+//! The application sees each event once. While it is being told, the same event waits, within the time
+//! that the route has; what was answered 2xx is answered the same again, or refused where it is no retry
+//! of the vendor's; anything else that came of it (an error, no answer, a client that left) and what
+//! cannot be kept leaves the event to the next who tells it. Called by `verify`, and where an upstream's
+//! answer is here.
+
+use crate::clock::{self, Duration};
+use crate::guard::{Claim, CreateKey, Scope, StoredAnswer};
+use crate::proxy::body::ResponseBody;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::refusal::{Reason, Refusal};
+use crate::proxy::{keyed, local, verify};
+use crate::telemetry::metrics::Source;
+use crate::upstream::body::UpstreamBody;
+use crate::webhook::{Event, Replays};
+use http::Response;
+use std::sync::Arc;
+
+/// Lets the first who tells an event go on. Some: the answer to the first, for a retry.
+///
+/// # Errors
+/// `replayed`: the event was told and answered, and this is no retry of its vendor's;
+/// `upstream_timeout`: it is still being told.
+pub(super) async fn claim(
+    exchange: &mut Exchange,
+    (replays, event): (Replays, Option<Event<'_>>),
+) -> Result<Option<Arc<StoredAnswer>>, Refusal> {
+    let Some(event) = event else {
+        return Ok(None);
+    };
+    let table = Arc::clone(&exchange.table);
+    let parts: Vec<&[u8]> = event.parts.iter().map(AsRef::as_ref).collect();
+    let key = (
+        Scope::event(verify::name(exchange), &parts),
+        CreateKey::delivery(&event.delivery),
+    );
+    let answers = table.live.events_answered();
+    let claim = answers.claim_for(replays.window, key, exchange.id(), clock::now());
+    let plan = exchange.route().and_then(|r| table.route_plan(r));
+    let total = plan.map_or(Duration::ZERO, |r| r.timeouts.total);
+    let (allowed, _) = exchange.allowance(total);
+    let Ok(claimed) = tokio::time::timeout_at((exchange.arrived + allowed).into(), claim).await
+    else {
+        return Err(still_told(exchange, allowed));
+    };
+    match claimed {
+        Claim::Run(owner) => {
+            exchange.event = Some(owner);
+            Ok(None)
+        }
+        Claim::Recorded(answer) if event.may_be_retry => {
+            verify::count(exchange, &table, |metrics| &metrics.answered_again);
+            Ok(Some(answer))
+        }
+        Claim::Recorded(_) | Claim::Conflict | Claim::Unknown(_) => {
+            verify::count(exchange, &table, |metrics| &metrics.replayed);
+            Err(replayed(exchange, replays))
+        }
+    }
+}
+
+/// Keeps an answer that says the application has the event; any other leaves it to the next.
+pub(super) async fn record(exchange: &mut Exchange, answer: &mut Response<UpstreamBody>) {
+    let Some(owner) = exchange.event.take() else {
+        return;
+    };
+    if !answer.status().is_success() {
+        return owner.forget();
+    }
+    match keyed::copy(exchange, answer).await {
+        Ok(stored) => owner.record(stored, clock::now()),
+        Err(why) => {
+            exchange.notes.push(("webhook", format!("not kept: {why}")));
+            owner.forget();
+        }
+    }
+}
+
+/// The answer that the event got before.
+pub(super) fn answer(mut exchange: Box<Exchange>, answer: &StoredAnswer) -> Response<ResponseBody> {
+    exchange.source = Source::Cache;
+    exchange
+        .notes
+        .push(("webhook", "answered_again".to_owned()));
+    let fields = keyed::marked(answer);
+    local(
+        exchange,
+        (answer.status, fields),
+        answer.body.clone(),
+        false,
+    )
+}
+
+fn replayed(exchange: &Exchange, replays: Replays) -> Refusal {
+    let detail = format!(
+        "route {} does not take this request: its signature was used within {:?}, the request was answered, and \
+         this is no retry of its vendor's; verify.replay sets this",
+        verify::name(exchange),
+        replays.window
+    );
+    Refusal::new(Reason::Replayed, detail)
+}
+
+fn still_told(exchange: &Exchange, waited: Duration) -> Refusal {
+    let detail = format!(
+        "route {}: the event that this request tells of came before and has no answer yet, after {waited:?}; \
+         this one waited for it and was not sent",
+        verify::name(exchange)
+    );
+    Refusal::new(Reason::UpstreamTimeout, detail)
+}
