@@ -48,6 +48,7 @@
 //! | [`credential`] | what we hold for callers: secrets, tokens, and who may use them | shows any of it |
 //! | [`webhook`] | whether a webhook is its vendor's, by signature | knows a route, prints a secret |
 //! | [`guard`] | creates of unknown outcome, in memory and in a state file | knows a request beyond its bytes |
+//! | [`herald`] | signed news of circuits for a receiver outside | makes a request or a breaker wait |
 //! | [`fleet`] | what replicas share, in a Redis or Valkey: limits, news of circuits, records of creates | makes a request wait longer than one time-out |
 //! | [`cache`] | answers that are given again: verdicts, keys, the store, one flight for all | knows a request beyond its head |
 //! | [`live`] | state that outlives a reload, by name | knows a route table |
@@ -114,6 +115,8 @@ pub mod telemetry;
 pub mod credential;
 
 pub mod webhook;
+
+pub mod herald;
 
 pub mod guard;
 

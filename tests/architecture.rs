@@ -38,6 +38,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cache", &["clock", "guard"]),
     // Signatures over bytes and fields; it knows neither routes nor the journey.
     ("webhook", &["clock"]),
+    // News of circuits for the outside: signed with secrets that are read as a webhook's are, sent as requests are.
+    (
+        "herald",
+        &["clock", "policy", "telemetry", "upstream", "webhook"],
+    ),
     // State that outlives a reload, by name; it does not know the tables that lead to it.
     (
         "live",
@@ -47,6 +52,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "credential",
             "fleet",
             "guard",
+            "herald",
             "policy",
             "profile",
             "stub",
@@ -62,6 +68,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "clock",
             "credential",
             "fleet",
+            "herald",
             "policy",
             "profile",
             "stub",
@@ -78,6 +85,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "credential",
             "fleet",
+            "herald",
             "policy",
             "profile",
             "stub",
@@ -93,6 +101,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "clock",
             "credential",
             "fleet",
+            "herald",
             "live",
             "policy",
             "profile",
@@ -150,6 +159,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "credential",
             "guard",
+            "herald",
             "live",
             "policy",
             "profile",

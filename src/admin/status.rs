@@ -74,11 +74,30 @@ pub fn whole(admin: &Admin, extent: Extent) -> Value {
         "credentials": held::all(&table),
         "limits": limits(&table),
         "store": store::whole(&table),
+        "notify": told(&table),
         "refusals": refusals(&table),
         "duplicates": duplicates(table.live.guard().held_lately(clock::now(), clock::wall())),
         "routes": routes(&table, extent),
         "routes_total": table.plan.routes.len(),
         "events": events(&table),
+    })
+}
+
+/// Who is told of circuits, and how that goes; null where nobody is.
+fn told(table: &Table) -> Value {
+    let herald = &table.live.herald;
+    let Some(receiver) = herald.receiver() else {
+        return Value::Null;
+    };
+    let results = table
+        .live
+        .metrics
+        .tally("trunkline_notifications_total", "", "result");
+    json!({
+        "receiver": receiver,
+        "waiting": herald.waiting(),
+        "failing": herald.failing(),
+        "results": of(&results, ""),
     })
 }
 

@@ -11,6 +11,7 @@ use crate::cli::notify;
 use crate::clock::{self, Duration};
 use crate::credential::News;
 use crate::credential::keeper::{Change, keep};
+use crate::herald::Carrier;
 use crate::live::Live;
 use crate::proxy::{Stopping, Worker};
 use crate::reload::Reloader;
@@ -29,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How long the last spans have to be delivered, whatever is left of the grace: enough for a
+/// How long the last spans and notifications have to be delivered, whatever is left of the grace: enough for a
 /// collector that is there, and not much for one that is not.
 const LEAST_FLUSH: Duration = Duration::from_secs(1);
 const LONGEST_FLUSH: Duration = Duration::from_secs(5);
@@ -66,6 +67,7 @@ struct Running {
     reloader: Arc<Reloader>,
     log: Arc<AccessLog>,
     exporter: Option<Exporter>,
+    carrier: Carrier,
 }
 
 /// Serves until a signal comes or what runs `beside` it has ended; then drains.
@@ -111,6 +113,7 @@ pub(super) fn serve(
         pulse: Pulse::default(),
         viewers: Viewers::default(),
     });
+    let carrier = runtime.block_on(async { Carrier::start(&live.herald) });
     let running = Running {
         server,
         workers,
@@ -119,6 +122,7 @@ pub(super) fn serve(
         reloader,
         log,
         exporter,
+        carrier,
     };
     runtime.block_on(async {
         if let Some(socket) = metrics_socket {
@@ -341,12 +345,14 @@ impl Running {
                 self.server.connections()
             );
         }
-        if let Some(exporter) = self.exporter.take() {
-            let left = end.saturating_duration_since(clock::now());
-            exporter
-                .finish(left.clamp(LEAST_FLUSH, LONGEST_FLUSH))
-                .await;
-        }
+        let left = end.saturating_duration_since(clock::now());
+        let left = left.clamp(LEAST_FLUSH, LONGEST_FLUSH);
+        let traces = async {
+            if let Some(exporter) = self.exporter.take() {
+                exporter.finish(left).await;
+            }
+        };
+        tokio::join!(traces, self.carrier.finish(left));
         tracing::info!("drained");
         self.log.flush();
         Ok(())

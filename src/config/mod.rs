@@ -9,6 +9,7 @@ mod cache;
 mod credential;
 pub mod interpolate;
 pub mod locate;
+mod notify;
 mod oauth2;
 pub mod problem;
 mod profile;

@@ -13,6 +13,7 @@ use super::units::{Address, Count, Dur, Flag, Identify, Network, Secret, Size, T
 
 pub use super::cache::{Cache, CacheBound};
 pub use super::credential::{BasicCredential, Credential, FieldCredential, UsedCredential};
+pub use super::notify::Notify;
 pub use super::oauth2::{GrantKind, OAuth2, Provider, TokenTimeouts};
 pub use super::profile::{
     AnswerCase, AnswerOutcome, Dialect, OwnProfile, Processed, ProfileName, Statuses,
@@ -76,6 +77,8 @@ pub struct Config {
     pub state_file: Option<Text>,
     /// The store that replicas share. Off unless given.
     pub redis: Option<Redis>,
+    /// Who is told of every change of a circuit. Off unless given.
+    pub notify: Option<Notify>,
 }
 
 /// The Redis or Valkey through which several replicas act as one.

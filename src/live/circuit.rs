@@ -5,6 +5,7 @@
 //! guards and empties their waiting rooms.
 
 use super::bulkhead::Bulkhead;
+use super::story::Story;
 use super::{Live, lock};
 use crate::clock::{self, Duration, Instant, SystemTime};
 use crate::policy::breaker::{
@@ -188,27 +189,14 @@ impl Circuit {
                 bulkhead.empty();
             }
         }
-        let evidence = self.evidence();
-        let ids: Vec<&str> = evidence.iter().map(|e| e.correlation_id.as_str()).collect();
-        let last_error = evidence.last().map_or("", |e| e.error.as_str());
-        let (from, to) = (transition.from.as_str(), transition.to.as_str());
-        tracing::warn!(
-            service = self.name,
-            from,
-            to,
-            reason = %transition.reason,
-            last_error,
-            correlation_ids = ids.join(","),
-            "circuit breaker"
-        );
+        let story = Story::new(self, transition);
+        story.log();
         if let Some(live) = self.live.upgrade() {
             self.tell(&live, transition);
-            let what = format!("{from} to {to}: {}", transition.reason);
-            let facts = serde_json::json!({
-                "from": from, "to": to, "reason": transition.reason.to_string(),
-                "last_error": last_error, "correlation_ids": ids,
-            });
-            live.events.announce("breaker", &self.name, what, facts);
+            let facts = story.facts();
+            live.herald.tell(&self.name, &facts);
+            live.events
+                .announce("breaker", &self.name, story.what(), facts);
         }
     }
 }

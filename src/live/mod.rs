@@ -9,12 +9,14 @@ pub mod circuit;
 pub mod events;
 pub mod hold;
 pub mod refused;
+mod story;
 
 use crate::cache::Cache;
 use crate::clock;
 use crate::credential::Credentials;
 use crate::fleet::{self, Fleet, News, Tidings};
 use crate::guard::{Answers, Bounds, Guard, StateFileError};
+use crate::herald::Herald;
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
 use crate::live::events::Events;
@@ -45,6 +47,8 @@ pub struct Live {
     pub events: Events,
     /// What is held for callers.
     pub credentials: Credentials,
+    /// Who is told of every change of a circuit.
+    pub herald: Arc<Herald>,
     circuits: Mutex<HashMap<String, Arc<Circuit>>>,
     limits: Mutex<HashMap<String, Arc<Limit>>>,
     refused: Mutex<HashMap<String, Arc<Refused>>>,
@@ -65,6 +69,7 @@ impl Default for Live {
         let metrics = Arc::new(Metrics::new());
         Live {
             credentials: Credentials::new(&metrics),
+            herald: Arc::new(Herald::new(&metrics)),
             metrics,
             events: Events::default(),
             circuits: Mutex::default(),

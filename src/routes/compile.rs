@@ -14,6 +14,7 @@ mod credentials;
 mod ladders;
 mod limits;
 mod notes;
+mod notify;
 mod oauth;
 mod process;
 mod profiles;
@@ -136,8 +137,7 @@ fn draft(source: &Source, earlier: &Problems, env: Env<'_>) -> (Plan, Vec<Proble
     );
     let clients = callers::clients(&mut notes, &rules);
     let correlation = callers::correlation(&mut notes);
-    let stubs_enabled = config.stubs.enabled.is_none_or(|flag| flag.get());
-    gate(&mut notes, stubs_enabled);
+    let stubs_enabled = gate(&mut notes);
     let mut plan = Plan {
         file: source.file.clone(),
         hash: hash(source),
@@ -155,9 +155,11 @@ fn draft(source: &Source, earlier: &Problems, env: Env<'_>) -> (Plan, Vec<Proble
         upstreams,
         routes,
         cache_bytes: stored::bound(&notes),
+        notify: None,
         matcher: Arc::new(Matcher::build(rules)),
         warnings: Vec::new(),
     };
+    plan.notify = notify::compile(&mut notes, &plan, env);
     if notes.is_sound() && earlier.is_empty() {
         warnings::look(&plan, &mut notes);
     }
@@ -203,16 +205,17 @@ fn held_bodies(notes: &mut Notes<'_>) -> u64 {
     size
 }
 
-/// Canned answers are refused where real ones are expected.
-fn gate(notes: &mut Notes<'_>, enabled: bool) {
+/// Whether canned answers are given; they are refused where real ones are expected.
+fn gate(notes: &mut Notes<'_>) -> bool {
     let stubs = &notes.config().stubs;
+    let enabled = stubs.enabled.is_none_or(|flag| flag.get());
     let environment = environment(notes.source());
     let refused = match &stubs.refuse_in {
         Some(list) => list.contains(&environment),
         None => environment == Environment::Production,
     };
     if !enabled || !refused {
-        return;
+        return enabled;
     }
     let at = match stubs.enabled {
         Some(_) => At::root().key("stubs").key("enabled"),
@@ -230,6 +233,7 @@ fn gate(notes: &mut Notes<'_>, enabled: bool) {
         format!("stubs are enabled in {name}: canned answers would stand in for real ones"),
         format!("set {switch}, or `stubs.refuse_in: []` if that is meant"),
     );
+    enabled
 }
 
 /// The first 64 bits of a SHA-256 over the text and all that came of it, variables included.

@@ -6,8 +6,6 @@
 
 use crate::cache::Settings;
 use crate::clock::Duration;
-use crate::credential;
-use crate::fleet;
 use crate::policy::breaker::BreakerSettings;
 use crate::policy::concurrency::Concurrency;
 use crate::policy::deadline::DeadlineField;
@@ -22,9 +20,9 @@ use crate::routes::index::Matcher;
 use crate::routes::pattern::{Rewrite, Slot};
 use crate::stub::Stub;
 use crate::telemetry::{access, traces};
-use crate::upstream::target::Target;
-use crate::upstream::tls::Tls;
+use crate::upstream::{target::Target, tls::Tls};
 use crate::webhook::Check;
+use crate::{credential, fleet, herald};
 use http::HeaderName;
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -64,6 +62,8 @@ pub struct Plan {
     pub routes: Vec<RoutePlan>,
     /// Bytes of all kept answers.
     pub cache_bytes: u64,
+    /// Who is told of every change of a circuit.
+    pub notify: Option<Arc<herald::Settings>>,
     /// Finds a route.
     pub matcher: Arc<Matcher>,
     /// What is allowed but risky, as `file:line:column: what (hint)`.

@@ -181,6 +181,7 @@ impl Table {
             .collect();
         let keeps = kept::configure(&plan, live);
         live.hold().limit(plan.held_bodies);
+        live.herald.configure(plan.notify.clone());
         let unrouted = RouteMetrics::new(&live.metrics, NONE, NONE, false);
         unrouted.expect_refusals(&["no_route"]);
         let loaded_at = clock::wall();

@@ -5,7 +5,7 @@
 //! when the page is rendered, and go on from where they were if the name returns. Counters are cells
 //! of our own, which the recorder is brought up to when it is rendered: the status page reads them.
 
-use http::Method;
+pub use super::source::{Source, method_label};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::collections::{BTreeMap, HashMap};
@@ -56,6 +56,11 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         "trunkline_breaker_hints_total",
         C,
         "Openings of a circuit that other replicas told of.",
+    ),
+    (
+        "trunkline_notifications_total",
+        C,
+        "Changes of circuits that the receiver was to be told of, by how that went.",
     ),
     (
         "trunkline_requests_total",
@@ -210,47 +215,6 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
     ("trunkline_build_info", G, "The running version; always 1."),
 ];
 
-/// Who answered a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The upstream.
-    Upstream,
-    /// An answer that was kept.
-    Cache,
-    /// A stub.
-    Stub,
-    /// The proxy itself: a refusal.
-    Proxy,
-}
-
-impl Source {
-    /// The value of the `source` label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Source::Upstream => "upstream",
-            Source::Cache => "cache",
-            Source::Stub => "stub",
-            Source::Proxy => "proxy",
-        }
-    }
-}
-
-/// The value of the `method` label: unknown methods are `OTHER`.
-pub fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::PATCH => "PATCH",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        Method::CONNECT => "CONNECT",
-        Method::TRACE => "TRACE",
-        _ => "OTHER",
-    }
-}
-
 /// What was counted, by the values of two labels.
 pub type Tally = HashMap<String, BTreeMap<String, u64>>;
 
@@ -403,7 +367,7 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
 mod tests {
     use super::*;
     use crate::telemetry::handles::RouteMetrics;
-    use http::StatusCode;
+    use http::{Method, StatusCode};
     use std::sync::Arc;
     use std::time::Duration;
 

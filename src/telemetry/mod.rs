@@ -7,4 +7,5 @@ pub mod handles;
 pub mod latencies;
 pub mod logging;
 pub mod metrics;
+mod source;
 pub mod traces;

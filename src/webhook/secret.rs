@@ -26,6 +26,8 @@ pub enum Written {
     Plain,
     /// The text is base64 (RFC 4648 section 4) of its bytes.
     Base64,
+    /// As Standard Webhooks writes it: base64 behind `whsec_`; without that, as plain text.
+    Standard,
 }
 
 /// All secrets that are valid now. At least one was when it was made.
@@ -91,7 +93,7 @@ impl Secrets {
 
     /// Shows each secret to `look`, whatever it has found before: how long this takes does not depend
     /// on which of them fits.
-    pub(super) fn each(&self, now: Instant, mut look: impl FnMut(&[u8])) {
+    pub fn each(&self, now: Instant, mut look: impl FnMut(&[u8])) {
         for secret in &self.given {
             look(secret.expose_secret());
         }
@@ -131,10 +133,15 @@ impl Written {
         if text.is_empty() {
             return Err("it is empty");
         }
-        match self {
-            Written::Plain => Ok(SecretSlice::from(text.as_bytes().to_vec())),
-            Written::Base64 => STANDARD
-                .decode(text)
+        let encoded = match self {
+            Written::Plain => None,
+            Written::Base64 => Some(text),
+            Written::Standard => text.strip_prefix("whsec_"),
+        };
+        match encoded {
+            None => Ok(SecretSlice::from(text.as_bytes().to_vec())),
+            Some(encoded) => STANDARD
+                .decode(encoded)
                 .map(SecretSlice::from)
                 .map_err(|_| "it is not base64"),
         }

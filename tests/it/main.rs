@@ -34,6 +34,7 @@ mod hostile;
 mod keep_alive;
 mod limits;
 mod metrics;
+mod notifications;
 mod notify;
 mod operator;
 mod page;

@@ -83,7 +83,7 @@ fn address(notes: &mut Notes<'_>, at: &At, written: &Redis) -> Option<Settings> 
 }
 
 /// What a file holds, without the end of its last line.
-fn secret(notes: &mut Notes<'_>, at: &At, file: &Option<Text>) -> Option<String> {
+pub(super) fn secret(notes: &mut Notes<'_>, at: &At, file: &Option<Text>) -> Option<String> {
     let path = notes.path(file.as_ref()?);
     let shown = notes.source().shown(at);
     match std::fs::read_to_string(path) {

@@ -12,7 +12,7 @@ use crate::webhook::{Vapi, Written};
 
 use super::breakers::positive;
 use super::notes::Notes;
-use super::webhooks::{Sources, public_url, secrets};
+use super::webhooks::{Sources, VENDORS, public_url, secrets};
 
 /// How far from now a signature's time may be, unless the file says otherwise.
 const TOLERANCE: Duration = Duration::from_secs(300);
@@ -28,6 +28,7 @@ pub(super) fn compile(notes: &mut Notes<'_>, at: &At, written: &VerifyVapi) -> O
     let sources = Sources {
         given: ("secrets", &written.secrets),
         files: ("secret_file", &written.secret_file),
+        whose: VENDORS,
     };
     let secrets = secrets(notes, at, &sources, form);
     let bearer = written.bearer.is_some_and(|flag| flag.get());

@@ -87,6 +87,7 @@ fn twilio(notes: &mut Notes<'_>, at: &At, written: &VerifyTwilio) -> Option<Twil
     let sources = Sources {
         given: ("secrets", &written.secrets),
         files: ("auth_token_file", &written.auth_token_file),
+        whose: VENDORS,
     };
     let secrets = secrets(notes, at, &sources, Written::Plain);
     let (url, secrets) = (url?, secrets?);
@@ -119,7 +120,12 @@ pub(super) fn public_url(
 pub(super) struct Sources<'a> {
     pub(super) given: (&'static str, &'a [Secret]),
     pub(super) files: (&'static str, &'a [Text]),
+    /// What to give.
+    pub(super) whose: &'static str,
 }
+
+/// Secrets that somebody else has made.
+pub(super) const VENDORS: &str = "give the vendor's own secret";
 
 pub(super) fn secrets(
     notes: &mut Notes<'_>,
@@ -131,12 +137,7 @@ pub(super) fn secrets(
     if given.is_empty() && files.is_empty() {
         if !notes.is_unread(&at.key(given_key)) {
             let hint = format!("add `{file_key}: /run/secrets/...`, or `{given_key}: [...]`");
-            notes.absent(
-                at,
-                file_key,
-                "there is no secret to check signatures with",
-                &hint,
-            );
+            notes.absent(at, file_key, "there is no secret for signatures", &hint);
         }
         return None;
     }
@@ -149,11 +150,7 @@ pub(super) fn secrets(
     match unusable {
         Unusable::Given(index, why) => {
             let what = format!("this secret cannot be used: {why}");
-            notes.problem(
-                &at.key(given_key).index(index),
-                what,
-                "give the vendor's own secret",
-            );
+            notes.problem(&at.key(given_key).index(index), what, sources.whose);
         }
         Unusable::File(index, why) => {
             let key = at.key(file_key);

@@ -136,7 +136,7 @@ fn a_check_that_cannot_work_is_a_problem_at_its_place() {
         (
             "{ twilio: { public_url: \"https://a\" } }",
             23,
-            "no secret to check signatures with",
+            "no secret for signatures",
         ),
         (
             "{ twilio: { public_url: my.example.com, secrets: [x] } }",
