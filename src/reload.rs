@@ -9,7 +9,7 @@ use crate::clock;
 use crate::config::Problems;
 use crate::live::Live;
 use crate::routes::compile;
-use crate::routes::plan::{Plan, Process};
+use crate::routes::plan::{Listener, Plan, Process};
 use crate::routes::table::Table;
 use arc_swap::ArcSwap;
 use std::path::PathBuf;
@@ -134,7 +134,7 @@ impl Reloader {
     fn differences(&self, plan: &Plan) -> Vec<String> {
         let (old, new) = (&self.bound, &plan.process);
         let mut changed = Vec::new();
-        if old.listeners != new.listeners {
+        if sockets(&old.listeners) != sockets(&new.listeners) {
             changed.push("a changed listener".to_owned());
         }
         if old.admin.address != new.admin.address || old.metrics != new.metrics {
@@ -151,6 +151,15 @@ impl Reloader {
         }
         changed
     }
+}
+
+/// Listeners without what each request asks its table for.
+fn sockets(listeners: &[Listener]) -> Vec<Listener> {
+    let bound = |listener: &Listener| Listener {
+        public_url: None,
+        ..listener.clone()
+    };
+    listeners.iter().map(bound).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -119,6 +119,9 @@ pub struct Listen {
     pub name: Option<Text>,
     /// IP address and port, such as `127.0.0.1:8080`.
     pub address: Option<Address>,
+    /// Where clients know this listener where something in front of it ends TLS or takes away a path, such as
+    /// `https://sidecar.internal`: addresses in answers become this one's.
+    pub public_url: Option<Text>,
     /// How long a client may take.
     pub timeouts: ListenTimeouts,
     /// How much a client may send.

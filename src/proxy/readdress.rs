@@ -1,7 +1,9 @@
 //! Answers that lead around us: addresses of the vendor in them become ours again.
 //!
 //! `Location`, `Link` and the members that the profile names are turned where a route of ours leads to
-//! the same place; every other byte stays as it came. The body is edited while it passes, so its
+//! the same place; every other byte stays as it came. They become the address under which the listener
+//! is known, by its `public_url` or else by what the client called it. A `Location` or `Link` without a
+//! host is turned where it would miss the route's prefix. The body is edited while it passes, so its
 //! length is not known and a validator that promised bytes promises no more than meaning. The upstream
 //! is asked for a plain body, since one that is encoded would have to be decoded whole chunks at a time
 //! and encoded again; one that is encoded all the same passes unchanged, and so does a part of a body.
@@ -14,7 +16,7 @@ use crate::routes::back::Addressed;
 use crate::routes::plan::RoutePlan;
 use crate::routes::table::Table;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use std::sync::Arc;
 
 /// Fields whose value is a digest of bytes that will not be sent (RFC 9530, and its forerunners).
@@ -32,6 +34,8 @@ pub struct Readdress {
     client: Client,
     method: Method,
     authority: Box<str>,
+    /// The route, and the path that the client asked for.
+    asked: (usize, Uri),
 }
 
 /// Has the addresses of the answer turned, where the route asks for it; the client addressed us by
@@ -40,13 +44,14 @@ pub fn begin(exchange: &mut Exchange, plan: &RoutePlan, authority: &str) {
     let upstream = plan
         .upstream
         .and_then(|index| exchange.table.plan.upstreams.get(index));
-    if let (Some(_), Some(upstream)) = (&plan.back, upstream) {
+    if let (Some(_), Some(upstream), Some(route)) = (&plan.back, upstream, exchange.route) {
         exchange.readdress = Some(Box::new(Readdress {
             table: Arc::clone(&exchange.table),
             places: Arc::clone(&upstream.profile.rules().addresses),
             client: exchange.client,
             method: exchange.method.clone(),
             authority: authority.into(),
+            asked: (route, exchange.uri.clone()),
         }));
     }
 }
@@ -82,7 +87,7 @@ impl Readdress {
         let location = fields
             .get(header::LOCATION)
             .and_then(|field| field.to_str().ok());
-        let ours = location.and_then(|address| self.ours(address));
+        let ours = location.and_then(|address| self.reference(address));
         if let Some(ours) = ours.and_then(|ours| HeaderValue::from_str(&ours).ok()) {
             fields.insert(header::LOCATION, ours);
         }
@@ -107,7 +112,7 @@ impl Readdress {
             let Some((address, after)) = rest.split_once('>') else {
                 break;
             };
-            let ours = self.ours(address);
+            let ours = self.reference(address);
             out.push_str(before);
             out.push('<');
             out.push_str(ours.as_deref().unwrap_or(address));
@@ -119,12 +124,32 @@ impl Readdress {
     }
 
     fn ours(&self, address: &str) -> Option<String> {
-        let client = Addressed {
+        self.table.plan.way_back(address, &self.addressed())
+    }
+
+    /// The same for what may lack a scheme, or a host as well (RFC 3986 4.1).
+    fn reference(&self, address: &str) -> Option<String> {
+        if address.starts_with("//") {
+            let mut schemes = ["https:", "http:"].iter();
+            return schemes.find_map(|scheme| self.ours(&format!("{scheme}{address}")));
+        }
+        let (route, uri) = &self.asked;
+        let here = || {
+            let asked = (*route, uri.path());
+            self.table.plan.way_here(asked, address, &self.addressed())
+        };
+        self.ours(address).or_else(here)
+    }
+
+    fn addressed(&self) -> Addressed<'_> {
+        let listeners = &self.table.plan.process.listeners;
+        let listener = listeners.get(usize::from(self.client.listener));
+        Addressed {
             tls: self.client.tls,
             authority: &self.authority,
             listener: self.client.listener,
-        };
-        self.table.plan.way_back(address, &client)
+            public: listener.and_then(|listener| listener.public_url.as_ref()),
+        }
     }
 }
 

@@ -14,14 +14,12 @@ use crate::policy::pace::Pace;
 use crate::policy::rate_limit::{LimitSettings, OnLoss};
 use crate::policy::retry::RetrySettings;
 use crate::profile::Profile;
-use crate::routes::back::Back;
-use crate::routes::certificate::Certificate;
-use crate::routes::index::Matcher;
 use crate::routes::pattern::{Rewrite, Slot};
+use crate::routes::{back::Back, certificate::Certificate, index::Matcher};
 use crate::stub::Stub;
 use crate::telemetry::{access, traces};
 use crate::upstream::{target::Target, tls::Tls};
-use crate::webhook::Check;
+use crate::webhook::{Check, PublicUrl};
 use crate::{credential, fleet, herald};
 use http::HeaderName;
 use ipnet::IpNet;
@@ -98,6 +96,8 @@ pub struct Listener {
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where clients know it, unless that is what they say themselves.
+    pub public_url: Option<PublicUrl>,
     /// Its waits.
     pub timeouts: ListenerTimeouts,
     /// Its bounds.

@@ -1,8 +1,9 @@
-//! The address under which a vendor knows the application: what it signed, not what arrived here.
+//! The address under which others know what stands here: what a vendor signed, or what a client dials, and
+//! not what arrived here.
 //!
 //! Scheme, host and port come from the configuration and never from a client's fields; path and query
 //! are the bytes that arrived. Vendors are of two minds about the port of the scheme, so each address
-//! has two spellings. Made by the compiler, read by the checks of signatures.
+//! has two spellings. Made by the compiler, read by the checks of signatures and where answers name us.
 
 use std::borrow::Cow;
 
@@ -78,7 +79,22 @@ impl PublicUrl {
 
     /// The address of this target, as it was configured.
     pub(super) fn of(&self, target: &str) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
+        self.address(false, target)
+    }
+
+    /// The path in front of every target; empty, or starting with a slash.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The address of this target, as it was configured, for HTTP or for WebSocket.
+    pub fn address(&self, websocket: bool, target: &str) -> String {
+        let scheme = match (websocket, self.tls) {
+            (false, true) => "https",
+            (false, false) => "http",
+            (true, true) => "wss",
+            (true, false) => "ws",
+        };
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
         format!("{scheme}://{}{port}{}{target}", self.host, self.base)
     }

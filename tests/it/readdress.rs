@@ -284,6 +284,122 @@ fn location_and_link_lead_to_us_too() {
 }
 
 #[test]
+fn a_location_without_a_host_leads_through_the_route_that_took_its_prefix() {
+    let upstream = Upstream::choosing(|_, request| {
+        reply(201).header("Location", request.header("x-location").unwrap())
+    });
+    let proxy = vendors(&upstream, "");
+    let ours = format!("http://{}/twilio/messaging/v1/B", proxy.address());
+    for (target, given, told) in [
+        ("/twilio/messaging/v1/A", "/v1/B", "/twilio/messaging/v1/B"),
+        (
+            "/twilio/messaging/v1/A",
+            "/v1/B?to=a%2Fb&u=x://y#z",
+            "/twilio/messaging/v1/B?to=a%2Fb&u=x://y#z",
+        ),
+        ("/twilio/messaging/v1/A", "B", "B"),
+        ("/twilio/messaging/v1/A", "?Page=2", "?Page=2"),
+        ("/twilio/messaging/v1/A", "../v2/B", "../v2/B"),
+        (
+            "/twilio/messaging/v1/A",
+            "../../v1/B",
+            "/twilio/messaging/v1/B",
+        ),
+        ("/twilio/messaging", "v1/B", "/twilio/messaging/v1/B"),
+        (
+            "/twilio/messaging/v1/A",
+            "//messaging.twilio.com/v1/B",
+            ours.as_str(),
+        ),
+        (
+            "/twilio/messaging/v1/A",
+            "//my.example.com/v1/B",
+            "//my.example.com/v1/B",
+        ),
+        ("/twilio/messaging/v1/A", "mailto:a@b", "mailto:a@b"),
+        ("/vapi/assistant/1", "/call/2", "/vapi/call/2"),
+        ("/vapi/assistant/1", "/assistant/2", "/vapi/assistant/2"),
+    ] {
+        let answer = proxy.send(&get(target).header("X-Location", given));
+        assert_eq!(answer.header("location"), Some(told), "{target} {given}");
+    }
+}
+
+#[test]
+fn behind_something_that_ends_tls_the_address_is_the_declared_one() {
+    let call = r#"{"transport":{"websocketCallUrl":"wss://api.vapi.ai/c1/transport"}}"#;
+    let upstream = Upstream::script([
+        reply(201)
+            .header("Content-Type", "application/json")
+            .header("Location", "https://api.vapi.ai/call/c1?a=b")
+            .body(call),
+        reply(201).header("Location", "/call/c1"),
+        reply(201).header("Location", "/call/c1"),
+    ]);
+    let declared =
+        |url: &str| format!("- {{ name: app, address: \"@LISTEN@\", public_url: \"{url}\" }}");
+    let proxy = Proxy::start(format!(
+        "
+listen:
+  {}
+upstreams:
+  vapi: {{ url: \"{}\", profile: vapi }}
+routes:
+  - {{ name: vapi, match: {{ path: \"/vapi/{{*rest}}\" }}, upstream: vapi, rewrite: \"/{{rest}}\" }}
+",
+        declared("https://sidecar.example:8443/gate/"),
+        upstream.url()
+    ));
+    let call = get("/vapi/call").header("Host", "10.0.0.1:8080");
+    let answer = proxy.send(&call);
+    assert_eq!(
+        answer.json()["transport"]["websocketCallUrl"],
+        "wss://sidecar.example:8443/gate/vapi/c1/transport"
+    );
+    assert_eq!(
+        answer.header("location"),
+        Some("https://sidecar.example:8443/gate/vapi/call/c1?a=b")
+    );
+    // What the gateway takes away stands in a path without a host too.
+    let answer = proxy.send(&call);
+    assert_eq!(answer.header("location"), Some("/gate/vapi/call/c1"));
+    let told = verbs::verb_in(proxy.config(), &["explain", "GET", "/vapi/call"], &[]);
+    assert!(
+        told.stdout
+            .contains("become ours (https://sidecar.example:8443/gate)"),
+        "{}",
+        told.text()
+    );
+    let text = std::fs::read_to_string(proxy.config()).unwrap();
+    let moved = text.replace("https://sidecar.example:8443/gate/", "http://other.example");
+    std::fs::write(proxy.config(), moved).unwrap();
+    proxy.signal("HUP");
+    until("the reload", || {
+        proxy.send(&call).header("location") == Some("/vapi/call/c1")
+    });
+    assert!(
+        !proxy.stderr().contains("a changed listener"),
+        "{}",
+        proxy.stderr()
+    );
+}
+
+#[test]
+fn a_declared_address_that_is_none_is_a_problem_at_its_place() {
+    let ended = verbs::check(
+        "listen:\n  - name: app\n    address: \"@LISTEN@\"\n    public_url: sidecar\nroutes: [{ name: a, match: { path: / }, stub: {} }]\n",
+    );
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended
+            .text()
+            .contains(":4:17: \"sidecar\" is not a public address"),
+        "{}",
+        ended.text()
+    );
+}
+
+#[test]
 fn an_address_that_no_route_leads_to_stays_the_vendors() {
     let upstream = Upstream::script([page()]);
     let yaml = format!(

@@ -78,7 +78,9 @@ impl Steps<'_> {
             steps.push(("send", self.send(upstream)));
             steps.push(("judge", judge(upstream)));
             steps.push(("retry", self.retry(upstream)));
-            steps.extend(vendor::readdress(self.route));
+            let listeners = &self.plan.process.listeners;
+            let listener = listeners.get(usize::from(self.asked.listener));
+            steps.extend(vendor::readdress(self.route, listener));
             if !self.route.fallback.is_empty() {
                 steps.push(("fallback", self.fallback(upstream)));
             }

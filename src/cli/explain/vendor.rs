@@ -1,6 +1,6 @@
 //! What is particular to a vendor: its signatures on what it sends, its addresses in what it answers.
 
-use crate::routes::plan::RoutePlan;
+use crate::routes::plan::{Listener, RoutePlan};
 
 use super::steps::Step;
 
@@ -20,8 +20,15 @@ pub(super) fn verify(route: &RoutePlan) -> Option<Step> {
 }
 
 /// What becomes of the addresses in the answer.
-pub(super) fn readdress(route: &RoutePlan) -> Option<Step> {
+pub(super) fn readdress(route: &RoutePlan, listener: Option<&Listener>) -> Option<Step> {
     route.back.as_ref()?;
-    let text = "addresses of the vendor in the answer become ours, where a route leads there";
-    Some(("readdress", text.to_owned()))
+    let own = listener.and_then(|listener| listener.public_url.as_ref());
+    let own = own.map_or_else(
+        || "the one that the client called".to_owned(),
+        |url| url.address(false, ""),
+    );
+    let text = format!(
+        "addresses of the vendor in the answer become ours ({own}), where a route leads there"
+    );
+    Some(("readdress", text))
 }

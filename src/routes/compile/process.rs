@@ -12,6 +12,7 @@ use crate::routes::plan::{Admin, Drain, Listener, ListenerLimits, ListenerTimeou
 use super::breakers::positive;
 use super::notes::Notes;
 use super::store;
+use super::webhooks::public_address;
 
 const DEFAULT_NAME: &str = "app";
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -109,6 +110,10 @@ fn listener(notes: &mut Notes<'_>, at: &At, listen: &Listen, first: bool) -> Lis
         address: listen
             .address
             .map_or(DEFAULT_LISTEN, |address| address.get()),
+        public_url: listen
+            .public_url
+            .as_ref()
+            .and_then(|text| public_address(notes, &at.key("public_url"), text)),
         timeouts: timeouts(notes, &at.key("timeouts"), &listen.timeouts),
         limits: limits(notes, &at.key("limits"), &listen.limits),
         proxy_protocol: listen.proxy_protocol.is_some_and(|flag| flag.get()),

@@ -106,12 +106,16 @@ pub(super) fn public_url(
         notes.absent(at, key, what, "add `public_url: https://my.example.com`");
         return None;
     };
-    let at = at.key(key);
+    public_address(notes, &at.key(key), text)
+}
+
+/// An address under which somebody else knows us.
+pub(super) fn public_address(notes: &mut Notes<'_>, at: &At, text: &Text) -> Option<PublicUrl> {
     PublicUrl::parse(text)
         .map_err(|why| {
-            let shown = notes.source().shown(&at);
+            let shown = notes.source().shown(at);
             let what = format!("{shown} is not a public address: {why}");
-            notes.problem(&at, what, "write it like https://my.example.com");
+            notes.problem(at, what, "write it like https://my.example.com");
         })
         .ok()
 }
