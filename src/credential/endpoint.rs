@@ -80,6 +80,7 @@ async fn call(
         tls: &settings.tls,
         pool: &Arc::default(),
         resolver,
+        upgrades: false,
     };
     let sent = send(&link, request, &waits(settings)).await;
     let mut answer = sent.map_err(|failed| format!("the token endpoint: {}", failed.error))?;

@@ -159,6 +159,7 @@ impl Round {
             tls: &settings.tls,
             pool: &settings.pool,
             resolver: &self.resolver,
+            upgrades: false,
         };
         let sent = send(&link, request(settings, message)?, &waits(settings)).await;
         let (head, body) = sent.map_err(|failed| lost(&failed.error))?.into_parts();

@@ -98,7 +98,7 @@ pub fn limit(exchange: &mut Exchange, client: ClientKey) -> Result<(), Refusal> 
     let Some(route) = exchange.route.and_then(|i| table.routes.get(i)) else {
         return Ok(());
     };
-    let now = clock::now();
+    let now = exchange.arrived;
     for (place, rule) in route.limits.iter().enumerate() {
         let key = match rule.limit.settings().by {
             LimitBy::Client => client,

@@ -27,12 +27,17 @@ pub struct Attempt {
 
 impl Attempt {
     /// An attempt that starts now.
-    pub fn start(permit: CircuitPermit, upstream: &Arc<Upstream>, place: Option<Place>) -> Self {
+    pub fn start(
+        permit: CircuitPermit,
+        upstream: &Arc<Upstream>,
+        place: Option<Place>,
+        now: Instant,
+    ) -> Self {
         upstream.in_flight.fetch_add(1, Relaxed);
         Attempt {
             permit: Some(permit),
             upstream: Arc::clone(upstream),
-            started: clock::now(),
+            started: now,
             outcome: Outcome::Abandoned,
             place,
             span: None,

@@ -7,9 +7,8 @@
 
 use crate::cache::{Cache, Place, Resource};
 use crate::clock;
-use crate::profile::Reading;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::forward::{Answered, Prepared};
+use crate::proxy::forward::{Brought, Prepared};
 use crate::proxy::refusal::Refusal;
 use crate::upstream::target::Endpoint;
 use http::{HeaderMap, Uri, header};
@@ -41,12 +40,12 @@ impl Change {
     }
 
     /// What became of it.
-    pub fn settle(mut self, went: &Result<(Answered, Reading), Refusal>) {
+    pub fn settle(mut self, went: &Result<Brought, Refusal>) {
         let mut resources = std::mem::take(&mut self.resources);
         match went {
-            Ok((answered, _)) => match answered.0.status().as_u16() {
+            Ok(brought) => match brought.0.0.status().as_u16() {
                 200..=399 => {
-                    resources.extend(self.named(answered.0.headers()));
+                    resources.extend(self.named(brought.0.0.headers()));
                     let count = self.cache.changed(&resources);
                     self.dropped.increment(count as u64);
                 }

@@ -295,7 +295,7 @@ async fn send(exchange: &mut Exchange, job: Job) -> Result<Sent, Refusal> {
         ));
     };
     let (answered, read) =
-        forward::travel(exchange, &way, job.prepared, Load::Whole(job.body)).await?;
+        *forward::travel(exchange, &way, job.prepared, Load::Whole(job.body)).await?;
     let undone = fallback::follows_answer(exchange, &answered, &read, true);
     let status = answered.0.status().as_u16();
     let outcome = match read.created {

@@ -166,7 +166,8 @@ fn host_of(authority: &str) -> Option<&str> {
         let end = authority.len() - port.len();
         (authority.get(..end)?, port)
     } else {
-        let end = authority.find(':').unwrap_or(authority.len());
+        let colon = authority.bytes().position(|b| b == b':');
+        let end = colon.unwrap_or(authority.len());
         let (host, port) = authority.split_at_checked(end)?;
         if host.is_empty() || !is_reg_name(host) {
             return None;

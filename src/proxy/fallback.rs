@@ -15,7 +15,7 @@ use crate::proxy::canned::{self, Canned};
 use crate::proxy::create::Made;
 use crate::proxy::entry::Entry;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::forward::{self, Answered, Prepared, Way};
+use crate::proxy::forward::{self, Answered, Brought, Prepared, Way};
 use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::proxy::{Answer, Stop, again, forwarded, local, refused};
@@ -30,7 +30,7 @@ use std::sync::Arc;
 /// What is needed to ask somebody else: the request as it came.
 pub struct Rescue {
     /// Its head.
-    pub head: Parts,
+    pub head: Box<Parts>,
     /// What it asked for.
     pub entry: Entry,
     /// Where its parameters are.
@@ -43,7 +43,7 @@ pub struct Rescue {
 
 impl Rescue {
     /// The request with this head; its body and what is kept for it are not known yet.
-    pub fn of(head: Parts, entry: Entry, params: Params) -> Box<Self> {
+    pub fn of(head: Box<Parts>, entry: Entry, params: Params) -> Box<Self> {
         Box::new(Rescue {
             head,
             entry,
@@ -59,7 +59,7 @@ enum Rescued {
     /// A canned answer.
     Canned(Canned),
     /// Another upstream.
-    Upstream(Box<Answered>),
+    Upstream(Brought),
     /// A kept answer.
     Given(Given),
 }
@@ -133,26 +133,26 @@ pub(super) async fn or_climb(
     exchange: &mut Exchange,
     rescue: &Rescue,
     creates: bool,
-    mut went: Result<(Answered, Reading), Refusal>,
+    mut went: Result<Brought, Refusal>,
 ) -> Result<Answer, Stop> {
     let why = match &went {
-        Ok((answered, read)) => follows_answer(exchange, answered, read, creates),
+        Ok(brought) => follows_answer(exchange, &brought.0, &brought.1, creates),
         Err(refusal) => follows(exchange, refusal, creates).then(|| refusal.clone()),
     };
-    if let (Some(_), Ok((failed, _))) = (&why, &mut went) {
-        failed.1.conclude();
+    if let (Some(_), Ok(failed)) = (&why, &mut went) {
+        failed.0.1.conclude();
     }
     if let Some(why) = why
         && let Some(rescued) = climb(exchange, rescue, &why, creates).await
     {
         return Ok(match rescued {
             Rescued::Canned(canned) => Answer::Canned(canned),
-            Rescued::Upstream(answered) => Answer::Upstream(*answered),
+            Rescued::Upstream(brought) => Answer::Upstream(brought),
             Rescued::Given(given) => Answer::Given(given),
         });
     }
     exchange.source = Source::Upstream;
-    Ok(Answer::Upstream(went?.0))
+    Ok(Answer::Upstream(went?))
 }
 
 /// What a create is answered: where it is certain that it did not happen, a canned answer of the
@@ -259,7 +259,7 @@ async fn ask(exchange: &mut Exchange, rescue: &Rescue, place: usize) -> Option<R
     let way = Way::rung(&table, exchange.route, place)?;
     let (prepared, body) = prepared(exchange, &way, rescue)?;
     let asked = forward::travel(exchange, &way, prepared, Load::Whole(body)).await;
-    let (answered, read) = asked.ok()?;
-    let failed = follows_answer(exchange, &answered, &read, false).is_some();
-    (!failed).then(|| Rescued::Upstream(Box::new(answered)))
+    let brought = asked.ok()?;
+    let failed = follows_answer(exchange, &brought.0, &brought.1, false).is_some();
+    (!failed).then(|| Rescued::Upstream(brought))
 }

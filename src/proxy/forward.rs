@@ -29,7 +29,7 @@ use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::SendError;
 use crate::upstream::target::Endpoint;
 use http::request::Parts;
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response};
 use hyper::body::Incoming;
 use std::sync::Arc;
 
@@ -54,6 +54,10 @@ pub struct Way<'a> {
 
 /// The answer's head, its body, and the attempt that brought it.
 pub type Answered = (Response<UpstreamBody>, Attempt);
+
+/// An answer and what it means: large, and handed on often, so it stays in one place until its head is
+/// written.
+pub type Brought = Box<(Answered, Reading)>;
 
 impl<'a> Way<'a> {
     /// The way of the route under `index`, if it has an upstream.
@@ -115,18 +119,13 @@ impl<'a> Way<'a> {
 /// A request that is ready to go.
 pub struct Prepared {
     /// Its head, as it is sent.
-    pub head: Parts,
+    pub head: Box<Parts>,
     /// Where it goes.
     pub endpoint: Arc<Endpoint>,
     /// Whether it creates something that must not be made twice.
     pub creates: bool,
-}
-
-impl Prepared {
     /// Whether it asks for another protocol: sent once, and to nobody else.
-    pub fn upgrades(&self) -> bool {
-        self.head.headers.contains_key(header::UPGRADE)
-    }
+    pub upgrades: bool,
 }
 
 /// Makes a request ready to go.
@@ -138,23 +137,22 @@ pub fn prepare(
     way: &Way<'_>,
     entry: &Entry,
     params: &Params,
-    mut head: Parts,
+    mut head: Box<Parts>,
 ) -> Result<Prepared, Refusal> {
     let endpoint = outgoing::endpoint(way, params, exchange.uri.path(), entry.host())?;
-    outgoing::prepare(exchange, way, entry, params, (&mut head, &endpoint))?;
+    let upgrades = outgoing::prepare(exchange, way, entry, params, (&mut head, &endpoint))?;
     let by_profile = || {
         way.upstream_plan
             .profile
             .creates(&head.method, head.uri.path())
     };
     let creates = way.route_plan.creates.unwrap_or_else(by_profile);
-    let mut prepared = Prepared {
+    Ok(Prepared {
         head,
         endpoint,
-        creates,
-    };
-    prepared.creates &= !prepared.upgrades();
-    Ok(prepared)
+        creates: creates && !upgrades,
+        upgrades,
+    })
 }
 
 /// Sends the request to its upstream, and again where that is safe and of use.
@@ -166,7 +164,7 @@ pub async fn travel(
     way: &Way<'_>,
     prepared: Prepared,
     load: Load,
-) -> Result<(Answered, Reading), Refusal> {
+) -> Result<Brought, Refusal> {
     let change = Change::of(exchange, &prepared);
     let went = attempts(exchange, way, prepared, load).await;
     if let Some(change) = change {
@@ -180,7 +178,7 @@ async fn attempts(
     way: &Way<'_>,
     prepared: Prepared,
     load: Load,
-) -> Result<(Answered, Reading), Refusal> {
+) -> Result<Brought, Refusal> {
     exchange.source = Source::Upstream;
     check(exchange, way)?;
     let endpoint = Arc::clone(&prepared.endpoint);
@@ -192,7 +190,7 @@ async fn attempts(
     };
     let keep = usize::try_from(keep).unwrap_or(usize::MAX);
     let mut request = Outgoing::new(prepared.head, load, keep);
-    way.upstream.budget.request(clock::now());
+    way.upstream.budget.request(exchange.arrived);
     loop {
         let tried = journey.attempt(exchange, &mut request).await?;
         if journey.replaces_stale(&request, &tried) {
@@ -254,7 +252,7 @@ pub(super) async fn dispatch(
     } = ready;
     let keyed = || prepared.head.headers.contains_key(&keyed::IDEMPOTENCY_KEY);
     let held = prepared.creates && (!way.route_plan.duplicate_window.is_zero() || keyed());
-    let once = prepared.creates || prepared.upgrades();
+    let once = prepared.creates || prepared.upgrades;
     let asks = fallback::may_ask(exchange, &way.route_plan.fallback, once);
     let load = if held || asks {
         match create::take_body(exchange, body).await? {
@@ -287,7 +285,7 @@ pub(super) async fn dispatch(
     };
     let went = travel(exchange, way, prepared, load).await;
     match (went, rescue) {
-        (Ok((answered, _)), None) => Ok(Answer::Upstream(answered)),
+        (Ok(brought), None) => Ok(Answer::Upstream(brought)),
         (Err(refusal), None) => Err(refusal.into()),
         (went, Some(rescue)) => Box::pin(fallback::or_climb(exchange, &rescue, once, went)).await,
     }

@@ -13,7 +13,7 @@ use crate::policy::retry::{self, Facts, Failed, Moment, Next, Safety};
 use crate::profile::{BODY_START, Reading};
 use crate::proxy::attempt::Attempt;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::forward::{Answered, Prepared, Way};
+use crate::proxy::forward::{Brought, Prepared, Way};
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::refusal::{Reason, Refusal, failure_label};
 use crate::proxy::traced;
@@ -46,7 +46,7 @@ const CREATE_REUSE: Reuse = Reuse {
 /// What an attempt brought.
 pub enum Tried {
     /// An answer, and what it means.
-    Answered(Box<(Answered, Reading)>),
+    Answered(Brought),
     /// None.
     Lost(SendError),
 }
@@ -58,6 +58,7 @@ pub struct Journey<'a> {
     waits: Waits,
     safety: Safety,
     creates: bool,
+    upgrades: bool,
     /// Attempts that count: those on connections that turned out to be closed do not.
     counted: u32,
     /// The token of ours that the last attempt carried.
@@ -95,11 +96,12 @@ impl<'a> Journey<'a> {
             way,
             endpoint,
             waits,
-            safety: match prepared.upgrades() {
+            safety: match prepared.upgrades {
                 true => Safety::Neither,
                 false => Safety::of(&prepared.head.method),
             },
             creates,
+            upgrades: prepared.upgrades,
             counted: 0,
             token: None,
             renewed: false,
@@ -117,14 +119,17 @@ impl<'a> Journey<'a> {
         request: &mut Outgoing,
     ) -> Result<Tried, Refusal> {
         let place = self.place(exchange).await?;
-        let now = clock::now();
+        let mut now = clock::now();
         if now >= self.waits.deadline {
             return Err(late(exchange, self.way, &self.waits));
         }
         let permit = self.way.circuit.permit(now);
         let permit = permit.map_err(|no| open(exchange, self.way, no))?;
         let field = self.credential().await?;
-        let mut attempt = Attempt::start(permit, self.way.upstream, place);
+        if field.is_some() {
+            now = clock::now();
+        }
+        let mut attempt = Attempt::start(permit, self.way.upstream, place, now);
         exchange.attempts += 1;
         self.counted += 1;
         let more = self.is_repeatable() || self.may_renew();
@@ -220,6 +225,7 @@ impl<'a> Journey<'a> {
             tls,
             pool,
             resolver: &worker.resolver,
+            upgrades: self.upgrades,
         };
         send(&link, request, &self.waits).await
     }
@@ -322,13 +328,13 @@ impl<'a> Journey<'a> {
         exchange: &mut Exchange,
         tried: Tried,
         why: Option<&'static str>,
-    ) -> Result<(Answered, Reading), Refusal> {
+    ) -> Result<Brought, Refusal> {
         if let Some(why) = why {
             self.way.upstream.metrics.not_retried(why);
             exchange.notes.push(("not_retried", why.to_owned()));
         }
         match tried {
-            Tried::Answered(answered) => Ok(*answered),
+            Tried::Answered(answered) => Ok(answered),
             Tried::Lost(failed) => Err(told(self.way, &failed)),
         }
     }

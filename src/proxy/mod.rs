@@ -45,9 +45,10 @@ use crate::proxy::cached::{Fetch, Given};
 use crate::proxy::create::{Job, Pending};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fallback::Rescue;
-use crate::proxy::forward::{Answered, Ready, Way};
+use crate::proxy::forward::{Answered, Brought, Ready, Way};
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::proxy::unread::is_spent;
+use crate::routes::plan::RoutePlan;
 use crate::routes::table::Table;
 use crate::telemetry::access::Appender;
 use crate::telemetry::metrics::Source;
@@ -59,7 +60,7 @@ use http::request::Parts;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
 };
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use std::fmt;
 use std::future::Future as _;
 use std::net::SocketAddr;
@@ -147,7 +148,7 @@ impl From<Refusal> for Stop {
     reason = "lives for one return; a box would cost an allocation a request"
 )]
 enum Answer {
-    Upstream(Answered),
+    Upstream(Brought),
     Create(Box<Job>, Option<Box<Rescue>>),
     Canned(canned::Canned),
     Given(Given),
@@ -166,9 +167,10 @@ pub async fn handle(
 ) -> Result<Response<ResponseBody>, HangUp> {
     worker.arrivals.fetch_add(1, Relaxed);
     let (head, body) = request.into_parts();
+    let (head, body_ended) = (Box::new(head), body.is_end_stream());
     let mut body = Some(body);
     let mut exchange = Exchange::begin(worker, client, &head);
-    let expects = head.headers.contains_key(header::EXPECT);
+    let expects = !body_ended && head.headers.contains_key(header::EXPECT);
     let served = {
         let mut serving = pin!(serve(&mut exchange, head, &mut body));
         std::future::poll_fn(|cx| {
@@ -195,11 +197,11 @@ async fn answered(
     expects: bool,
 ) -> Result<Response<ResponseBody>, HangUp> {
     match served {
-        Ok(Answer::Upstream(mut answered)) => {
+        Ok(Answer::Upstream(mut brought)) => {
             if exchange.event.is_some() {
-                again::record(&mut exchange, &mut answered.0).await;
+                again::record(&mut exchange, &mut brought.0.0).await;
             }
-            Ok(forwarded(exchange, answered, None))
+            Ok(forwarded(exchange, brought.0, None))
         }
         Ok(Answer::Again(answer)) => Ok(again::answer(exchange, &answer)),
         Ok(Answer::Create(job, rescue)) => create::answer(exchange, *job, rescue).await,
@@ -249,7 +251,7 @@ pub fn malformed(worker: &Arc<Worker>, client: Client, status: StatusCode) {
 /// The order in which an exchange is decided.
 async fn serve(
     exchange: &mut Exchange,
-    mut head: Parts,
+    mut head: Box<Parts>,
     body: &mut Option<Incoming>,
 ) -> Result<Answer, Stop> {
     let entry = entry::check(&head, exchange.client.longest_target)?;
@@ -291,7 +293,7 @@ async fn serve(
     }
     admit::deadline(exchange, plan, &head.headers);
     readdress::begin(exchange, plan, entry.authority());
-    let confirmed = head.headers.get(&create::CONFIRMED).cloned();
+    let confirmed = confirmed(plan, &head);
     let kept = (!plan.fallback.is_empty()).then(|| head.clone());
     let prepared = forward::prepare(exchange, &way, &entry, &found.params, head)?;
     let rescue = kept.map(|head| Rescue::of(head, entry, found.params));
@@ -300,11 +302,17 @@ async fn serve(
         confirmed,
         rescue,
     };
-    let cache = route.cache.as_ref().filter(|_| !ready.prepared.upgrades());
+    let cache = route.cache.as_ref().filter(|_| !ready.prepared.upgrades);
     match cache {
         None => forward::dispatch(exchange, &way, ready, body.take()).await,
         Some(cache) => cached::answer(exchange, &way, cache, ready, body).await,
     }
+}
+
+/// What the client knows of an earlier create, where it could make another.
+fn confirmed(plan: &RoutePlan, head: &Parts) -> Option<HeaderValue> {
+    let may = plan.creates == Some(true) || !head.method.is_safe();
+    may.then(|| head.headers.get(&create::CONFIRMED).cloned())?
 }
 
 /// An upstream's answer, on its way to the client.

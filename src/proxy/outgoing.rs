@@ -34,7 +34,7 @@ pub enum Load {
 
 /// A request that may go out more than once.
 pub struct Outgoing {
-    head: Option<Parts>,
+    head: Option<Box<Parts>>,
     body: Body,
     progress: Option<Arc<Progress>>,
 }
@@ -53,7 +53,7 @@ enum Body {
 impl Outgoing {
     /// A request with this head and body; of a body that streams, `keep` bytes at most are kept for
     /// another attempt.
-    pub fn new(head: Parts, load: Load, keep: usize) -> Self {
+    pub fn new(head: Box<Parts>, load: Load, keep: usize) -> Self {
         let body = match load {
             Load::Stream(incoming) => Body::Fresh(VecDeque::new(), incoming, keep),
             Load::Begun(ahead, incoming) => Body::Fresh(ahead, Some(incoming), 0),
@@ -96,7 +96,7 @@ impl Outgoing {
         };
         head.map(|mut head| {
             name_coding(&mut head, &body);
-            Request::from_parts(head, body)
+            Request::from_parts(*head, body)
         })
     }
 
@@ -163,7 +163,7 @@ pub fn endpoint(
     })
 }
 
-/// Turns the client's head into the one that is sent.
+/// Turns the client's head into the one that is sent. Whether it asks for another protocol.
 ///
 /// # Errors
 /// `bad_request`: the rewritten target is not one.
@@ -173,7 +173,7 @@ pub fn prepare(
     entry: &Entry,
     params: &Params,
     (head, endpoint): (&mut Parts, &Endpoint),
-) -> Result<(), Refusal> {
+) -> Result<bool, Refusal> {
     let target = target(
         &exchange.uri,
         &way.upstream_plan.target,
@@ -222,7 +222,7 @@ pub fn prepare(
     head.uri = target;
     head.version = Version::HTTP_11;
     head.extensions.clear();
-    Ok(())
+    Ok(upgrades)
 }
 
 /// The upstream's own Host, or the one that the client named where the upstream is to have that.

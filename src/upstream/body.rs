@@ -20,8 +20,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::time::Sleep;
 
-/// An answer's body and the connection it comes on.
-pub struct UpstreamBody {
+/// An answer's body and the connection it comes on. In a box, since it passes many hands on its way to
+/// the client.
+pub struct UpstreamBody(Box<Inner>);
+
+struct Inner {
     incoming: Incoming,
     connection: Option<Box<Connection>>,
     peer: Option<SocketAddr>,
@@ -45,19 +48,17 @@ impl UpstreamBody {
         upload: Option<Arc<Progress>>,
         idle: Duration,
     ) -> Self {
-        let mut body = UpstreamBody {
-            upload,
-            ..UpstreamBody::switched(incoming, connection, pool, idle)
-        };
-        if body.incoming.is_end_stream() {
-            body.release();
+        let mut body = UpstreamBody::switched(incoming, connection, pool, idle);
+        body.0.upload = upload;
+        if body.0.incoming.is_end_stream() {
+            body.0.release();
         }
         body
     }
 
     /// Who sent it.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+        self.0.peer
     }
 
     /// The body of an answer that switched protocols: none, on a connection that goes on as a tunnel
@@ -68,7 +69,7 @@ impl UpstreamBody {
         pool: Arc<Pool>,
         idle: Duration,
     ) -> Self {
-        UpstreamBody {
+        UpstreamBody(Box::new(Inner {
             incoming,
             peer: connection.peer(),
             connection: Some(connection),
@@ -79,24 +80,30 @@ impl UpstreamBody {
             waiting_since: None,
             ahead: VecDeque::new(),
             failed: None,
-        }
+        }))
     }
 
     /// The tunnel's end at the upstream: its socket, what came behind the answer, and how long it may
     /// be silent.
     pub fn into_tunnel(mut self) -> Option<(Stream, Bytes, Duration)> {
-        let (stream, ahead) = self.connection.take()?.into_stream()?;
-        Some((stream, ahead, self.idle))
+        let (stream, ahead) = self.0.connection.take()?.into_stream()?;
+        Some((stream, ahead, self.0.idle))
     }
 
     /// Whether the end of it has come, and it came whole.
     pub fn is_here(&self) -> bool {
-        self.connection.is_none() && self.failed.is_none()
+        self.0.connection.is_none() && self.0.failed.is_none()
     }
 
     /// Reads ahead until `most` bytes are here or the body ends, and shows them. They stay in their
     /// place: the client gets every byte as it came, and an error where it happened.
     pub async fn peek(&mut self, most: usize) -> Bytes {
+        self.0.peek(most).await
+    }
+}
+
+impl Inner {
+    async fn peek(&mut self, most: usize) -> Bytes {
         let mut start = BytesMut::new();
         while start.len() < most && !self.incoming.is_end_stream() && self.failed.is_none() {
             match std::future::poll_fn(|cx| self.poll_next(cx)).await {
@@ -201,31 +208,37 @@ impl Body for UpstreamBody {
     type Error = UpstreamError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
-        if let Some(frame) = self.ahead.pop_front() {
+        let inner = &mut *self.get_mut().0;
+        if let Some(frame) = inner.ahead.pop_front() {
             return Poll::Ready(Some(Ok(frame)));
         }
-        if let Some(error) = self.failed.take() {
+        if let Some(error) = inner.failed.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        self.poll_next(cx)
+        inner.poll_next(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.failed.is_none() && self.incoming.is_end_stream()
+        let inner = &*self.0;
+        inner.ahead.is_empty() && inner.failed.is_none() && inner.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
+        let rest = self.0.incoming.size_hint();
+        if self.0.ahead.is_empty() {
+            return rest;
+        }
         let ahead: usize = self
+            .0
             .ahead
             .iter()
             .filter_map(Frame::data_ref)
             .map(Bytes::len)
             .sum();
         let ahead = u64::try_from(ahead).unwrap_or(u64::MAX);
-        let rest = self.incoming.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(ahead));
         if let Some(upper) = rest.upper() {

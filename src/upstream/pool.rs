@@ -113,11 +113,14 @@ impl Connection {
         self.idle
     }
 
-    /// Whether the other end is still there, as far as is known, or as the socket itself says.
+    /// Whether the other end is still there, as far as is known; or, with a `look`, as the socket
+    /// itself says. Without one nothing is lost: whoever sends a request on it drives it first, and has
+    /// the request back if it has ended.
     fn is_alive(&mut self, look: bool) -> bool {
-        if look {
-            self.wire.probe();
+        if !look {
+            return self.sender.is_ready();
         }
+        self.wire.probe();
         let mut cx = Context::from_waker(Waker::noop());
         self.drive(&mut cx).is_pending() && self.sender.is_ready()
     }
@@ -143,8 +146,12 @@ struct Patience {
 
 impl Pool {
     /// The warmest live connection to `endpoint` that may be used again.
-    pub fn take(&self, endpoint: &Arc<Endpoint>, reuse: Reuse) -> Option<Box<Connection>> {
-        let now = clock::now();
+    pub fn take(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        reuse: Reuse,
+        now: Instant,
+    ) -> Option<Box<Connection>> {
         let max_idle = match reuse.care {
             Care::None => reuse.max_idle,
             Care::Great => reuse.max_idle.min(self.patience(now) / 2),

@@ -32,6 +32,8 @@ pub struct Link<'a> {
     pub pool: &'a Arc<Pool>,
     /// Names to addresses.
     pub resolver: &'a Resolver,
+    /// Whether another protocol is asked for: that takes its connection with it.
+    pub upgrades: bool,
 }
 
 /// The waits of one attempt.
@@ -75,24 +77,27 @@ pub async fn send(
     waits: &Waits,
 ) -> Result<Response<UpstreamBody>, SendError> {
     let upload = request.body().progress();
-    let upgrades = request.headers().contains_key(header::UPGRADE);
     loop {
-        // A tunnel takes its connection with it, and one that might be stale would lose the request.
-        let warm = (!upgrades)
-            .then(|| link.pool.take(link.endpoint, waits.reuse))
+        let mut now = clock::now();
+        // One that might be stale would lose a request for a tunnel.
+        let warm = (!link.upgrades)
+            .then(|| link.pool.take(link.endpoint, waits.reuse, now))
             .flatten();
         let mut connection = match warm {
             Some(warm) => warm,
             None => match fresh(link, waits).await {
-                Ok(fresh) => fresh,
+                Ok(fresh) => {
+                    now = clock::now();
+                    fresh
+                }
                 Err(error) => return Err(SendError::unsent(error, request)),
             },
         };
         let before = connection.written();
-        match exchange(&mut connection, request, upload.as_deref(), waits).await {
+        match exchange(&mut connection, request, (upload.as_deref(), now), waits).await {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let pool = Arc::clone(link.pool);
-                return switch(upgrades, answer, |incoming| {
+                return switch(link.upgrades, answer, |incoming| {
                     UpstreamBody::switched(incoming, connection, pool, waits.idle)
                 });
             }
@@ -100,11 +105,11 @@ pub async fn send(
             Err(Lost {
                 unsent: Some(again),
                 ..
-            }) if connection.reused() => request = again,
+            }) if connection.reused() => request = *again,
             Err(Lost {
                 unsent: Some(again),
                 error,
-            }) => return Err(SendError::unsent(error, again)),
+            }) => return Err(SendError::unsent(error, *again)),
             Err(lost) => {
                 let sent = connection.written() != before;
                 let reset = matches!(lost.error, UpstreamError::Reset { .. });
@@ -145,7 +150,7 @@ fn blame(error: UpstreamError, upload: Option<&Progress>) -> UpstreamError {
 struct Lost {
     error: UpstreamError,
     /// The request itself, where it provably never left.
-    unsent: Option<Request<RequestBody>>,
+    unsent: Option<Box<Request<RequestBody>>>,
 }
 
 impl Lost {
@@ -161,11 +166,11 @@ impl Lost {
 async fn exchange(
     connection: &mut Connection,
     request: Request<RequestBody>,
-    upload: Option<&Progress>,
+    (upload, now): (Option<&Progress>, Instant),
     waits: &Waits,
 ) -> Result<Response<Incoming>, Lost> {
     let mut answer = pin!(connection.sender.try_send_request(request));
-    let mut patience = Patience::new(upload, waits);
+    let mut patience = Patience::new(upload, waits, now);
     let mut timer = pin!(tokio::time::sleep_until(patience.due.into()));
     std::future::poll_fn(|cx| {
         let over = connection.drive(cx);
@@ -173,7 +178,7 @@ async fn exchange(
         let mut quiet = Context::from_waker(Waker::noop());
         if let Poll::Ready(answer) = answer.as_mut().poll(&mut quiet) {
             return Poll::Ready(answer.map_err(|mut e| Lost {
-                unsent: e.take_message(),
+                unsent: e.take_message().map(Box::new),
                 error: receive_error(&e.into_error()),
             }));
         }
@@ -202,12 +207,11 @@ struct Patience<'a> {
 }
 
 impl<'a> Patience<'a> {
-    fn new(upload: Option<&'a Progress>, waits: &Waits) -> Self {
+    fn new(upload: Option<&'a Progress>, waits: &Waits, began: Instant) -> Self {
         let step = match upload {
             None => waits.first_byte,
             Some(_) => waits.first_byte.min(waits.upload.pause),
         };
-        let began = clock::now();
         let due = (began + step).min(waits.deadline);
         Patience {
             upload,

@@ -9,13 +9,12 @@
 use crate::cache::{Answer as Seen, Asked, Forward, Head, Kept, Lease, NotKept, Selecting, keep};
 use crate::clock::{self, Instant};
 use crate::policy::outcome::Outcome;
-use crate::profile::Reading;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::cached::stream::Stream;
 use crate::proxy::cached::{Given, How, respond};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fallback::{self, Rescue};
-use crate::proxy::forward::{self, Answered, Prepared, Way};
+use crate::proxy::forward::{self, Answered, Brought, Prepared, Way};
 use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::proxy::{Answer, HangUp, Stop, forwarded, headers, local, refused};
@@ -48,7 +47,7 @@ enum Came {
     /// An answer of the cache's.
     Given(Given),
     /// The upstream's answer, which is not kept.
-    Own(Box<(Answered, Reading)>),
+    Own(Brought),
     /// None.
     Refused(Refusal),
 }
@@ -85,7 +84,7 @@ pub async fn fetch(
     };
     let went = match came {
         Came::Given(given) => return Ok(respond(exchange, given, false)),
-        Came::Own(own) => Ok(*own),
+        Came::Own(own) => Ok(own),
         Came::Refused(refusal) => Err(refusal),
     };
     climb(exchange, fetch.rescue, went).await
@@ -117,18 +116,18 @@ fn late(exchange: &mut Exchange, kept: Option<Arc<Kept>>, asked: &Asked) -> Came
 async fn climb(
     mut exchange: Box<Exchange>,
     rescue: Option<Box<Rescue>>,
-    went: Result<(Answered, Reading), Refusal>,
+    went: Result<Brought, Refusal>,
 ) -> Result<Response<ResponseBody>, HangUp> {
     let answer = match rescue {
         Some(rescue) => fallback::or_climb(&mut exchange, &rescue, false, went).await,
         None => match went {
-            Ok((answered, _)) => Ok(Answer::Upstream(answered)),
+            Ok(brought) => Ok(Answer::Upstream(brought)),
             Err(refusal) => Err(refusal.into()),
         },
     };
     Ok(match answer {
         Ok(Answer::Given(given)) => respond(exchange, given, false),
-        Ok(Answer::Upstream(answered)) => forwarded(exchange, answered, None),
+        Ok(Answer::Upstream(brought)) => forwarded(exchange, brought.0, None),
         Ok(Answer::Canned(canned)) => {
             local(exchange, (canned.status, canned.fields), canned.body, false)
         }
@@ -219,15 +218,16 @@ async fn fly(
             head: prepared.head.clone(),
             endpoint: Arc::clone(&prepared.endpoint),
             creates: false,
+            upgrades: false,
         });
         entry.head.ask_about(&mut prepared.head.headers);
     }
     let request = prepared.head.headers.clone();
     let mut asked_at = clock::now();
     let mut went = forward::travel(exchange, way, prepared, Load::Stream(None)).await;
-    if let (Ok((answered, _)), Some(entry), Some(again)) = (&went, &flying.entry, again)
-        && answered.0.status() == StatusCode::NOT_MODIFIED
-        && !entry.head.is_meant_by(answered.0.headers())
+    if let (Ok(brought), Some(entry), Some(again)) = (&went, &flying.entry, again)
+        && brought.0.0.status() == StatusCode::NOT_MODIFIED
+        && !entry.head.is_meant_by(brought.0.0.headers())
     {
         asked_at = clock::now();
         went = forward::travel(exchange, way, again, Load::Stream(None)).await;
@@ -272,7 +272,7 @@ impl Landed<'_, '_> {
         (Came::Refused(refusal), None)
     }
 
-    fn answered(mut self, flying: Flying, went: (Answered, Reading)) -> (Came, Option<Stream>) {
+    fn answered(mut self, flying: Flying, went: Brought) -> (Came, Option<Stream>) {
         let status = went.0.0.status();
         if matches!(status.as_u16(), 500 | 502 | 503 | 504)
             && let Some(entry) = flying.stands_in()
@@ -286,7 +286,7 @@ impl Landed<'_, '_> {
         }
         let settings = match self.way.route.cache.as_ref() {
             Some(cache) => Arc::clone(&cache.settings),
-            None => return (Came::Own(Box::new(went)), None),
+            None => return (Came::Own(went), None),
         };
         let answer = &went.0.0;
         let seen = seen(self.asked_at, answer);
@@ -303,7 +303,7 @@ impl Landed<'_, '_> {
                     flying.lease.let_pass();
                 }
                 self.missed(flying.why);
-                (Came::Own(Box::new(went)), None)
+                (Came::Own(went), None)
             }
         }
     }

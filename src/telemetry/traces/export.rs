@@ -218,6 +218,7 @@ impl Delivery {
             tls: &self.tls,
             pool: &self.pool,
             resolver: &self.resolver,
+            upgrades: false,
         };
         let answer = send(&link, self.request(body)?, &self.waits()).await;
         let answer = answer.map_err(|failed| lost(&failed.error))?;
