@@ -2,9 +2,10 @@
 //!
 //! Here it says that it is alive, and hears what others tell of their circuits. Here all agree on the
 //! seed that callers are hashed with: who comes first writes his own, all others take it over, and
-//! after a flush any of them writes the same one back. And here a flush is noticed: a store that
-//! begins anew has another generation. Called by the keeper.
+//! after a flush any of them writes the same one back. Here a flush is noticed: a store that begins anew
+//! has another generation. And here it is heard what others have changed. Called by the keeper.
 
+use super::changes::Changes;
 use super::circuits::Circuits;
 use super::link::Link;
 use super::script::{Call, Script, items, number, text};
@@ -13,6 +14,7 @@ use crate::clock::{self, Duration, Instant};
 use crate::policy::identity::FleetSeed;
 use arc_swap::ArcSwapOption;
 use redis::Value;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -23,8 +25,10 @@ pub(super) const LEASE: Duration = Duration::from_secs(2);
 /// How late a beat may be while the store is in use.
 const LENIENT: Duration = Duration::from_millis(100);
 
-/// KEYS: the seed; what is told of circuits; the replicas; the generation. ARGV: the caller's seed, its name, how long
-/// it counts as alive, and a generation for a store that has none. Whatever holds something else is replaced.
+/// KEYS: the seed; what is told of circuits; the replicas; the generation; the number of the last change; the log of
+/// changes; the marks that all hold. ARGV: the caller's seed, its name, how long
+/// it counts as alive, a generation for a store that has none, and the number of the last change that it heard.
+/// Whatever holds something else is replaced.
 const BEAT: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -40,10 +44,23 @@ local function sound(key, kind)
 end
 sound(KEYS[2], 'hash')
 sound(KEYS[3], 'zset')
+sound(KEYS[5], 'string')
+sound(KEYS[6], 'zset')
+sound(KEYS[7], 'hash')
 redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - 691200000)
 redis.call('PEXPIRE', KEYS[3], 691200000)
-local answer = {agreed(KEYS[1], 32, ARGV[1]), now, agreed(KEYS[4], 32, ARGV[4])}
+local last = tonumber(redis.call('GET', KEYS[5]) or 0)
+if not last then
+  redis.call('DEL', KEYS[5])
+  last = 0
+end
+local log = {}
+if ARGV[5] ~= '' and last > tonumber(ARGV[5]) then
+  log = redis.call('ZRANGEBYSCORE', KEYS[6], '(' .. ARGV[5], '+inf', 'LIMIT', 0, 256)
+end
+local marks = redis.call('HGETALL', KEYS[7])
+local answer = {agreed(KEYS[1], 32, ARGV[1]), now, agreed(KEYS[4], 32, ARGV[4]), last, log, marks}
 local told = redis.call('HGETALL', KEYS[2])
 for i = 1, #told, 2 do
   if (tonumber(string.match(told[i + 1], '^%d+')) or 0) > now then
@@ -67,6 +84,8 @@ pub(super) struct Pulse {
     risen: watch::Sender<u64>,
     /// What replicas tell each other.
     pub(super) circuits: Circuits,
+    /// What has changed, as they tell each other.
+    pub(super) changes: Changes,
 }
 
 /// What the last beat brought.
@@ -80,6 +99,7 @@ struct Heard {
 
 impl Pulse {
     pub(super) fn new(instance: String, circuits: Circuits) -> Pulse {
+        let changes = Changes::new(&instance);
         Pulse {
             beat: Script::new(BEAT),
             instance,
@@ -87,6 +107,7 @@ impl Pulse {
             heard: ArcSwapOption::empty(),
             risen: watch::Sender::new(0),
             circuits,
+            changes,
         }
     }
 
@@ -124,12 +145,21 @@ impl Pulse {
     /// Tells and hears.
     pub(super) async fn beat(&self, store: &Store, link: &Link) -> Result<(), Lost> {
         let own = self.seed().unwrap_or(self.own);
-        let keys = ["seed", "circuits", "replicas", "generation"];
+        let keys = [
+            "seed",
+            "circuits",
+            "replicas",
+            "generation",
+            "changed",
+            "changes",
+            "marks",
+        ];
         let call = Call::on(keys.map(|key| store.joined_key(key)))
             .word(hex(&own.0))
             .word(self.instance.as_str())
             .word(LEASE.as_millis().to_string())
-            .word(hex(&drawn()));
+            .word(hex(&drawn()))
+            .word(self.changes.since());
         // A store comes into use by an answer in time; one that is in use may be late, as requests do not wait for it.
         let patience = match store.is_up() {
             true => LENIENT.max(store.timeout() * 2),
@@ -142,12 +172,14 @@ impl Pulse {
         let items = items(answer.await?);
         let (heard, told) =
             read(&items).ok_or_else(|| Lost::Failed("its answer makes no sense".to_owned()))?;
-        let now = heard.now;
+        let (now, life) = (heard.now, Arc::clone(&heard.generation));
         let before = self.heard.swap(Some(Arc::new(heard)));
         if before.is_some_and(|before| Some(&before.generation) != self.generation().as_ref()) {
             self.rise();
         }
         self.circuits.hear(now, told);
+        let last = number(items.get(3)).unwrap_or(0);
+        self.changes.hear(&life, last, changed(&items));
         Ok(())
     }
 }
@@ -162,12 +194,23 @@ fn read(items: &[Value]) -> Option<(Heard, Words)> {
         generation: Arc::from(text(items.get(2))?),
         at: clock::now(),
     };
-    let pair = |pair: &[Value]| {
+    Some((heard, pairs(items.get(6..).unwrap_or_default()).collect()))
+}
+
+/// The log of changes, and the marks.
+fn changed(items: &[Value]) -> (Vec<String>, HashMap<String, String>) {
+    let list = |at: usize| items.get(at).cloned().map(super::script::items);
+    let log = list(4).unwrap_or_default();
+    let log = log.iter().filter_map(|line| text(Some(line)));
+    let marks = list(5).unwrap_or_default();
+    (log.map(str::to_owned).collect(), pairs(&marks).collect())
+}
+
+fn pairs(items: &[Value]) -> impl Iterator<Item = (String, String)> {
+    items.chunks(2).filter_map(|pair| {
         let field = text(pair.first())?.to_owned();
         Some((field, text(pair.get(1))?.to_owned()))
-    };
-    let told = items.get(3..).unwrap_or_default();
-    Some((heard, told.chunks(2).filter_map(pair).collect()))
+    })
 }
 
 /// Sixteen bytes that nobody can foresee.

@@ -11,18 +11,22 @@
 //! that his time-out holds even if that thread does not get to run.
 
 mod beat;
+mod changes;
 mod circuits;
 mod keeper;
 mod limits;
 mod link;
 pub mod script;
+mod seal;
 mod settings;
 mod shelf;
 mod store;
 
+pub use changes::{Change, Changes, Heard, MARK_LASTS};
 pub use circuits::{Ear, News, Tidings};
 pub use limits::Spender;
 pub use redis::Value;
+pub use seal::Seal;
 pub use settings::Settings;
 pub use shelf::Shelf;
 pub use store::{Lost, Standing, Store};
@@ -73,6 +77,8 @@ impl Fleet {
             .enable_all()
             .build()?;
         let handle = runtime.handle().clone();
+        let (telling, told) = (Arc::clone(&pulse), store.clone());
+        handle.spawn(async move { telling.changes.keep_telling(&told).await });
         let end = until.clone();
         let thread = std::thread::Builder::new()
             .name("fleet".to_owned())

@@ -2,6 +2,7 @@
 //! this replica, the store's life and time, and a thread to write on.
 
 use super::beat::{LEASE, Pulse};
+use super::changes::Changes;
 use super::script::{Call, Script};
 use super::store::{Lost, Op, Store};
 use crate::clock::Duration;
@@ -29,6 +30,21 @@ impl Shelf {
     /// The store gave no answer.
     pub async fn run(&self, script: &Script, call: &Call) -> Result<Value, Lost> {
         self.store.run(Op::Guard, script, call).await
+    }
+
+    /// The store, for whole values.
+    pub fn values(&self) -> &Store {
+        &self.store
+    }
+
+    /// What has changed, as replicas tell each other.
+    pub fn changes(&self) -> &Changes {
+        &self.pulse.changes
+    }
+
+    /// The store's time in milliseconds, a little less rather than more.
+    pub fn time(&self) -> u64 {
+        self.pulse.store_time()
     }
 
     /// A key that lies where all of a shelf's keys lie.

@@ -126,6 +126,23 @@ impl Store {
         }
     }
 
+    /// The bytes of several values, each if it is there; their keys lie together.
+    ///
+    /// # Errors
+    /// The store gave no answer.
+    pub async fn get_all(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>, Lost> {
+        let mut command = redis::cmd("MGET");
+        for key in keys {
+            command.arg(self.key(key));
+        }
+        let bytes = |value| match value {
+            Value::BulkString(bytes) => Some(Bytes::from(bytes)),
+            _ => None,
+        };
+        let found = super::script::items(self.send(Op::Value, &command).await?);
+        Ok(found.into_iter().map(bytes).collect())
+    }
+
     /// Keeps a value for that long, at least a millisecond.
     ///
     /// # Errors
