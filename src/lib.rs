@@ -49,7 +49,7 @@
 //! | [`webhook`] | whether a webhook is its vendor's, by signature | knows a route, prints a secret |
 //! | [`guard`] | creates of unknown outcome, in memory and in a state file | knows a request beyond its bytes |
 //! | [`herald`] | signed news of circuits for a receiver outside | makes a request or a breaker wait |
-//! | [`fleet`] | what replicas share, in a Redis or Valkey: limits, news of circuits, records of creates | makes a request wait longer than one time-out |
+//! | [`fleet`] | what replicas share, in a Redis or Valkey: limits, news of circuits, records of creates, kept answers, changes | makes a request wait longer than one time-out |
 //! | [`cache`] | answers that are given again: verdicts, keys, the store, one flight for all | knows a request beyond its head |
 //! | [`live`] | state that outlives a reload, by name | knows a route table |
 //! | [`proxy`] | one request's journey; `refusal.rs` alone chooses a status of ours | sees two tables in one exchange |
@@ -93,6 +93,10 @@
 //! * **A kept answer's key is all that goes upstream** ([`cache::Key`]), but for what differs with every
 //!   call: a field that is no part of the key cannot shape an answer for others, and an API key in a
 //!   field that nobody thought of divides accounts as `Authorization` does.
+//! * **What replicas keep together is sealed, and told stale by marks** ([`fleet::Seal`], [`fleet::Changes`]): the
+//!   key that opens an answer comes from the request, credential included, and is nowhere in the store; and an answer
+//!   there counts only as long as the marks of what it shows are those of before it was asked for, so that no fetch
+//!   that a change has overtaken is ever taken for new, whichever replica it was.
 //! * **The rate limiter's memory is bounded and never kind to an attacker** ([`policy::cells`]): a
 //!   newcomer to a full set starts where the one it displaces stood.
 

@@ -34,8 +34,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("credential", &["clock", "policy", "telemetry", "upstream"]),
     // What replicas share. The resolver is the one that upstreams have: a static binary has no other.
     ("fleet", &["clock", "policy", "telemetry", "upstream"]),
-    // Kept answers: it knows accounts, and requests and answers by their heads.
-    ("cache", &["clock", "guard"]),
+    // Kept answers: it knows accounts, requests and answers by their heads, and shares with other replicas.
+    ("cache", &["clock", "fleet", "guard"]),
     // Signatures over bytes and fields; it knows neither routes nor the journey.
     ("webhook", &["clock"]),
     // News of circuits for the outside: signed with secrets that are read as a webhook's are, sent as requests are.

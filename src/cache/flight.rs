@@ -21,6 +21,8 @@ const WINDOW: usize = 256 * 1024;
 pub enum Landing {
     /// An answer that is being kept, to be read along.
     Streams(Arc<Head>),
+    /// Another replica's answer.
+    Found(Arc<Kept>),
     /// The kept answer still holds.
     Confirmed(Arc<Kept>),
     /// The kept answer, stale: the origin failed, for this reason.

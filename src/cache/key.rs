@@ -93,9 +93,9 @@ impl Key {
         Key(parts.end())
     }
 
-    /// All of it, for another store's name of it.
-    pub fn hex(&self) -> String {
-        hex(&self.0)
+    /// All of it. It stands for the credential too: it goes nowhere as it is.
+    pub(super) fn bytes(&self) -> &Digest {
+        &self.0
     }
 }
 
@@ -133,6 +133,20 @@ impl Resource {
     /// All of it, for another store's name of it.
     pub fn hex(&self) -> String {
         hex(&self.0)
+    }
+
+    /// The one of that name.
+    pub(super) fn from_hex(text: &str) -> Option<Resource> {
+        let mut out = Digest::default();
+        let digits = text.as_bytes();
+        if digits.len() != 2 * out.len() {
+            return None;
+        }
+        for (place, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).ok()?;
+            *place = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(Resource(out))
     }
 }
 
@@ -186,16 +200,22 @@ impl Selecting {
     /// What `request` holds in the fields that `answer` names.
     pub fn of(answer: &HeaderMap, request: &HeaderMap) -> Selecting {
         let names = super::directives::members(answer, &http::header::VARY);
-        let names = names.filter_map(|name| HeaderName::from_bytes(name).ok());
-        let mut fields: Vec<_> = names.map(|name| (held(request, &name), name)).collect();
-        fields.sort_unstable_by(|a, b| a.1.as_str().cmp(b.1.as_str()));
-        fields.dedup_by(|a, b| a.1 == b.1);
-        Selecting(
-            fields
-                .into_iter()
-                .map(|(value, name)| (name, value))
-                .collect(),
-        )
+        let names: Vec<_> = names
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
+            .collect();
+        Selecting::by(names.iter(), request)
+    }
+
+    /// What `request` holds in these fields.
+    pub(super) fn by<'a>(
+        names: impl Iterator<Item = &'a HeaderName>,
+        request: &HeaderMap,
+    ) -> Selecting {
+        let fields = names.map(|name| (name.clone(), held(request, name)));
+        let mut fields: Vec<_> = fields.collect();
+        fields.sort_unstable_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        fields.dedup_by(|a, b| a.0 == b.0);
+        Selecting(fields)
     }
 
     /// Whether another request would be given the same.
@@ -214,11 +234,6 @@ impl Selecting {
     /// The fields and what they held.
     pub fn parts(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
         self.0.iter().map(|(name, value)| (name, value.as_deref()))
-    }
-
-    /// From the fields and what they held.
-    pub fn from_parts(parts: Vec<(HeaderName, Option<Vec<u8>>)>) -> Selecting {
-        Selecting(parts)
     }
 }
 

@@ -9,6 +9,8 @@ mod directives;
 mod flight;
 mod kept;
 mod key;
+mod packed;
+mod second;
 mod store;
 mod verdict;
 
@@ -16,14 +18,18 @@ pub use directives::Directives;
 pub use flight::{Follower, Landing, Reader};
 pub use kept::{Asked, Head, Home, Kept, age, not_modified};
 pub use key::{Key, Place, Resource, Selecting, Wanted};
+pub use second::{Sought, Writes};
 pub use store::Holding;
 pub use verdict::{Answer, Freshness, NotKept, Settings, Use, keep};
 
 use crate::clock::{self, Instant};
+use crate::fleet::Shelf;
 use bytes::Bytes;
 use flight::Flight;
 use http::HeaderMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use packed::Mark;
+use second::{Kind, Second};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use store::Store;
 
@@ -36,6 +42,8 @@ pub const LARGEST: u64 = 1 << 20;
 #[derive(Clone)]
 pub struct Cache {
     store: Arc<Mutex<Store>>,
+    /// Where replicas share what they keep.
+    second: Arc<OnceLock<Arc<Second>>>,
 }
 
 impl Default for Cache {
@@ -43,6 +51,7 @@ impl Default for Cache {
         let store = Store::new(as_len(MOST));
         Cache {
             store: Arc::new(Mutex::new(store)),
+            second: Arc::default(),
         }
     }
 }
@@ -75,6 +84,12 @@ impl Cache {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Shares with other replicas from now on. Called once.
+    pub fn share(&self, shelf: Shelf, writes: Writes) {
+        let second = || Second::start(shelf, writes, &self.store);
+        self.second.get_or_init(second);
+    }
+
     /// The routes that keep answers from now on, under their settings, and the bound of all together.
     /// What other routes kept goes.
     pub fn configure(&self, most: u64, routes: &[(&str, &Settings)]) {
@@ -83,6 +98,24 @@ impl Cache {
         };
         let shelves: Vec<(Arc<str>, usize, usize)> = routes.iter().map(shelf).collect();
         self.lock().configure(as_len(most), &shelves);
+    }
+
+    /// Asks the second tier for what this process does not keep; what is found is kept here as well.
+    /// Nothing where there is no second tier.
+    pub async fn seek(
+        &self,
+        home: Home,
+        fields: &HeaderMap,
+    ) -> Option<(Sought, Option<Arc<Kept>>)> {
+        let second = self.second.get()?;
+        let changes = self.lock().changes();
+        let (sought, entry, _) = second.seek(&home, fields).await;
+        let entry = entry.map(Arc::new);
+        let mut store = self.lock();
+        if let Some(entry) = entry.as_ref().filter(|_| store.changes() == changes) {
+            store.put(Arc::clone(entry));
+        }
+        Some((sought, entry))
     }
 
     /// What is kept under a key for a request with these fields.
@@ -132,21 +165,31 @@ impl Cache {
             cache: self.clone(),
             flight: store.take_off(home, now),
             head: None,
+            mark: None,
         }
     }
 
     /// Something at the origin has changed: what showed it goes. How many answers that were.
     pub fn changed(&self, resources: &[Resource]) -> usize {
+        if let Some(second) = self.second.get() {
+            second.changed(resources, Kind::Surely);
+        }
         self.lock().drop_resources(resources)
     }
 
     /// Something at the origin may have changed: what showed it is stale from now on.
     pub fn maybe_changed(&self, resources: &[Resource], now: Instant) {
+        if let Some(second) = self.second.get() {
+            second.changed(resources, Kind::Perhaps);
+        }
         self.lock().doubt_resources(resources, now);
     }
 
     /// Drops what a route holds below a path; how many answers that were.
     pub fn purge(&self, route: &str, prefix: &str) -> usize {
+        if let Some(second) = self.second.get() {
+            second.purged(route, prefix);
+        }
         self.lock().purge(route, prefix)
     }
 
@@ -166,12 +209,51 @@ pub struct Lease {
     cache: Cache,
     flight: Arc<Flight>,
     head: Option<Arc<Head>>,
+    /// What the second tier says of the time before the origin is asked.
+    mark: Option<Mark>,
 }
 
 impl Lease {
     /// Where its answer belongs.
     pub fn home(&self) -> &Home {
         &self.flight.home
+    }
+
+    /// Asks the second tier, to be done before the origin is asked. Nothing where there is none.
+    pub async fn seek(&mut self, fields: &HeaderMap) -> Option<(Sought, Option<Arc<Kept>>)> {
+        let second = self.cache.second.get()?;
+        let (sought, entry, mark) = second.seek(&self.flight.home, fields).await;
+        self.mark = mark;
+        Some((sought, entry.map(Arc::new)))
+    }
+
+    /// What the second tier had is kept here too.
+    pub fn hold(&self, entry: &Arc<Kept>) {
+        let mut store = self.cache.lock();
+        if store.holds(&self.flight) {
+            store.put(Arc::clone(entry));
+        }
+    }
+
+    /// The same, and it answers everyone who waits. The flight may go on, to bring another.
+    pub fn found(&self, entry: &Arc<Kept>) {
+        self.hold(entry);
+        self.flight.land(Landing::Found(Arc::clone(entry)));
+    }
+
+    /// Keeps it, here and for the other replicas, if it still shows what is there.
+    fn keep(&mut self, entry: &Arc<Kept>) {
+        let mut store = self.cache.lock();
+        let holds = store.holds(&self.flight);
+        if holds {
+            store.put(Arc::clone(entry));
+        }
+        store.forget(&self.flight);
+        drop(store);
+        if let (true, Some(mark), Some(second)) = (holds, self.mark.take(), self.cache.second.get())
+        {
+            second.keep(entry, mark);
+        }
     }
 
     /// An answer has come that is kept and shared: the reader is the leader's own.
@@ -208,17 +290,11 @@ impl Lease {
     }
 
     /// The answer has ended as it should: it is kept, if all of it is here and still holds.
-    pub fn complete(self) {
+    pub fn complete(mut self) {
         self.flight.end(Ok(()));
-        let Some((head, body)) = self.head.clone().zip(self.flight.whole()) else {
-            return;
-        };
-        let entry = Arc::new(Kept { head, body });
-        let mut store = self.cache.lock();
-        if store.holds(&self.flight) {
-            store.put(entry);
+        if let Some((head, body)) = self.head.clone().zip(self.flight.whole()) {
+            self.keep(&Arc::new(Kept { head, body }));
         }
-        store.forget(&self.flight);
     }
 
     /// The answer broke off: nothing is kept, and all who read learn of it.
@@ -227,14 +303,9 @@ impl Lease {
     }
 
     /// The kept answer still holds, for all who follow too; it is kept in its confirmed form.
-    pub fn confirm(self, entry: Kept) -> Arc<Kept> {
+    pub fn confirm(mut self, entry: Kept) -> Arc<Kept> {
         let entry = Arc::new(entry);
-        let mut store = self.cache.lock();
-        if store.holds(&self.flight) {
-            store.put(Arc::clone(&entry));
-        }
-        store.forget(&self.flight);
-        drop(store);
+        self.keep(&entry);
         self.flight.land(Landing::Confirmed(Arc::clone(&entry)));
         entry
     }

@@ -169,6 +169,11 @@ impl Store {
         flight.holds(self.changes)
     }
 
+    /// How often something was dropped or doubted.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Nobody else follows that flight.
     pub(super) fn forget(&mut self, flight: &Arc<Flight>) {
         let key = &flight.home.key;
@@ -251,6 +256,14 @@ impl Store {
             for entry in &mut slot.variants {
                 *entry = Arc::new(entry.stale_from(now));
             }
+        }
+    }
+
+    /// From now on, all that is kept is stale.
+    pub(super) fn doubt_all(&mut self, now: Instant) {
+        self.ground(|_| true);
+        for entry in self.slots.values_mut().flat_map(|s| &mut s.variants) {
+            *entry = Arc::new(entry.stale_from(now));
         }
     }
 

@@ -217,6 +217,16 @@ impl Freshness {
         self.resident(now).saturating_sub(self.lifetime)
     }
 
+    /// How long it may still be of use, stale or not; what is only ever confirmed is of none.
+    pub fn useful_for(&self, now: Instant) -> Duration {
+        let stale = match self.may_be_stale {
+            true => self.while_revalidating.max(self.if_error),
+            false => Duration::ZERO,
+        };
+        let all = self.lifetime.saturating_add(stale);
+        all.saturating_sub(self.resident(now))
+    }
+
     /// What may be done with it for a request that says this.
     pub fn for_request(&self, asked: &Directives, now: Instant) -> Use {
         if self.always_ask || asked.no_cache {

@@ -11,7 +11,7 @@ pub mod hold;
 pub mod refused;
 mod story;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Writes};
 use crate::clock;
 use crate::credential::Credentials;
 use crate::fleet::{self, Fleet, News, Tidings};
@@ -196,6 +196,19 @@ impl Live {
         let fleet = Fleet::start(settings, &self.metrics, ear)?;
         let fleet = self.fleet.get_or_init(|| fleet);
         self.guard().share(fleet.shelf());
+        let write = |result| {
+            let labels = [("result", result)];
+            let name = "trunkline_cache_shared_writes_total";
+            let counter = self.metrics.counter(name, &labels);
+            counter.increment(0);
+            counter
+        };
+        let writes = Writes {
+            stored: write("stored"),
+            dropped: write("dropped"),
+            failed: write("failed"),
+        };
+        self.cache.share(fleet.shelf(), writes);
         Ok(())
     }
 

@@ -5,12 +5,14 @@
 //! shared sends each on alone. Called by `serve`, on routes that keep answers, after the stub and
 //! before the guard and the breaker.
 
+mod fetch;
 mod given;
 mod lead;
+mod second;
 mod stream;
 
+pub use fetch::{Fetch, fetch};
 pub use given::{Given, How, respond};
-pub use lead::{Fetch, fetch};
 
 use crate::cache::{
     Asked, Cache, Entered, Follower, Forward, Home, Kept, Key, Landing, Lease, Resource, Use,
@@ -19,6 +21,7 @@ use crate::cache::{
 use crate::clock;
 use crate::proxy::changed::place;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::fallback::{self, Rescue};
 use crate::proxy::forward::{self, Prepared, Ready, Way};
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::proxy::{Answer, Phase, Stop};
@@ -56,7 +59,8 @@ pub(super) async fn answer(
     let kept = table.live.cache();
     let fields = &prepared.head.headers;
     if prepared.head.method == Method::HEAD || asked.said.only_if_cached {
-        return look(exchange, (kept, &key, &asked), (way, ready, body)).await;
+        let home = home(exchange, cache, prepared, key);
+        return look(exchange, (kept, home, &asked), (way, ready, body)).await;
     }
     let home = || home(exchange, cache, prepared, key);
     match kept.enter(&key, fields, &asked.said, home) {
@@ -72,16 +76,46 @@ pub(super) async fn answer(
             Ok(Answer::Given(Given::kept(exchange, &entry, &asked, how)))
         }
         Entered::Follow(follower) => {
-            if let Some(given) = follow(exchange, way, follower, (prepared, &asked)).await? {
-                return Ok(Answer::Given(given));
+            let followed = follow(exchange, way, follower, (prepared, &asked)).await;
+            let entry = kept.look(&key, fields);
+            match followed {
+                Ok(Some(given)) => return Ok(Answer::Given(given)),
+                Ok(None) => {}
+                Err(refusal) => {
+                    return late(exchange, (entry, &asked), ready.rescue, refusal).await;
+                }
             }
             if let Some(rescue) = &mut ready.rescue {
-                rescue.kept = kept.look(&key, &ready.prepared.head.headers);
+                rescue.kept = entry;
             }
             let word = "trunkline; fwd=uri-miss";
             on_its_own(exchange, word, CacheResult::Miss, (way, ready, body)).await
         }
         Entered::Lead(lease, entry, forward) => Ok(lead(ready, asked, (lease, entry, forward))),
+    }
+}
+
+/// What one gets who would not wait any longer for another's answer: what one would get whose own had
+/// not come.
+async fn late(
+    exchange: &mut Exchange,
+    (entry, asked): (Option<Arc<Kept>>, &Asked),
+    rescue: Option<Box<Rescue>>,
+    refusal: Refusal,
+) -> Result<Answer, Stop> {
+    let may = |kept: &&Arc<Kept>| kept.head.freshness.stands_in(&asked.said, clock::now());
+    if let Some(kept) = entry.as_ref().filter(may) {
+        let why = refusal.reason.label();
+        exchange.reason = Some(why);
+        exchange.proxy_status = refusal.proxy_status(None);
+        return Ok(Answer::Given(Given::instead(exchange, kept, asked, why)));
+    }
+    match rescue {
+        Some(mut rescue) => {
+            rescue.kept = entry;
+            fallback::or_climb(exchange, &rescue, false, Err(refusal)).await
+        }
+        None => Err(refusal.into()),
     }
 }
 
@@ -124,19 +158,18 @@ async fn on_its_own(
 /// Answers from what is kept, and starts no flight: `HEAD`, and who wants nothing else.
 async fn look(
     exchange: &mut Exchange,
-    (kept, key, asked): (&Cache, &Key, &Asked),
+    (kept, home, asked): (&Cache, Home, &Asked),
     (way, mut ready, body): Going<'_, '_>,
 ) -> Result<Answer, Stop> {
-    let entry = kept.look(key, &ready.prepared.head.headers);
-    let now = clock::now();
-    if let Some(entry) = &entry {
-        let how = match entry.head.freshness.for_request(&asked.said, now) {
-            Use::Fresh => Some(How::Hit),
-            Use::WhileRevalidating => Some(How::WhileRevalidating),
-            Use::AskFirst => None,
-        };
-        if let Some(how) = how {
-            return Ok(Answer::Given(Given::kept(exchange, entry, asked, how)));
+    let fields = &ready.prepared.head.headers;
+    let mut entry = kept.look(&home.key, fields);
+    if let Some(given) = will_do(exchange, entry.as_ref(), asked, How::Hit) {
+        return Ok(Answer::Given(given));
+    }
+    if let Some(found) = second::look(exchange, home, fields).await {
+        entry = Some(found);
+        if let Some(given) = will_do(exchange, entry.as_ref(), asked, How::Shared) {
+            return Ok(Answer::Given(given));
         }
     }
     if asked.said.only_if_cached {
@@ -150,6 +183,22 @@ async fn look(
     }
     let word = "trunkline; fwd=uri-miss";
     on_its_own(exchange, word, CacheResult::Miss, (way, ready, body)).await
+}
+
+/// A kept answer that needs no question.
+fn will_do(
+    exchange: &mut Exchange,
+    entry: Option<&Arc<Kept>>,
+    asked: &Asked,
+    fresh: How,
+) -> Option<Given> {
+    let entry = entry?;
+    let how = match entry.head.freshness.for_request(&asked.said, clock::now()) {
+        Use::Fresh => fresh,
+        Use::WhileRevalidating => How::WhileRevalidating,
+        Use::AskFirst => return None,
+    };
+    Some(Given::kept(exchange, entry, asked, how))
 }
 
 /// Waits for the answer to another's request. `None`: it is not one for this request.
@@ -173,6 +222,9 @@ async fn follow(
             asked,
             (reader, How::Coalesced),
         )),
+        Landing::Found(entry) if entry.head.selecting.fits(fields) => {
+            will_do(exchange, Some(&entry), asked, How::Shared)
+        }
         Landing::Confirmed(entry) if entry.head.selecting.fits(fields) => {
             Some(Given::kept(exchange, &entry, asked, How::Coalesced))
         }

@@ -344,23 +344,39 @@ impl CacheResult {
 }
 
 /// The handles of one route's cache.
-pub struct CacheMetrics([Counter; 6]);
+pub struct CacheMetrics {
+    results: [Counter; 6],
+    /// What the second tier said, where there is one.
+    shared: Option<[Counter; 3]>,
+}
 
 impl CacheMetrics {
-    /// Handles for a route, at 0.
-    pub fn new(metrics: &Metrics, route: &str) -> Self {
-        CacheMetrics(CacheResult::ALL.map(|result| {
-            let labels = [("route", route), ("result", result.label())];
-            let counter = metrics.counter("trunkline_cache_results_total", &labels);
+    /// Handles for a route, at 0; whether it has a second tier.
+    pub fn new(metrics: &Metrics, route: &str, shares: bool) -> Self {
+        let counter = |name, result| {
+            let labels = [("route", route), ("result", result)];
+            let counter = metrics.counter(name, &labels);
             counter.increment(0);
             counter
-        }))
+        };
+        let shared = |result| counter("trunkline_cache_shared_reads_total", result);
+        CacheMetrics {
+            results: CacheResult::ALL.map(|r| counter("trunkline_cache_results_total", r.label())),
+            shared: shares.then(|| ["found", "missing", "unheard"].map(shared)),
+        }
+    }
+
+    /// One question to the second tier, by the place of its result: found, missing, unheard.
+    pub fn asked(&self, result: usize) {
+        if let Some(counter) = self.shared.as_ref().and_then(|all| all.get(result)) {
+            counter.increment(1);
+        }
     }
 
     /// One request.
     pub fn count(&self, result: CacheResult) {
         let index = CacheResult::ALL.iter().position(|r| *r == result);
-        if let Some(counter) = index.and_then(|index| self.0.get(index)) {
+        if let Some(counter) = index.and_then(|index| self.results.get(index)) {
             counter.increment(1);
         }
     }

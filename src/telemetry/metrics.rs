@@ -144,6 +144,16 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         C,
         "Requests on routes that keep answers, by what the cache did for them.",
     ),
+    (
+        "trunkline_cache_shared_reads_total",
+        C,
+        "What the shared store had of answers, by result.",
+    ),
+    (
+        "trunkline_cache_shared_writes_total",
+        C,
+        "Answers for the shared store, by result.",
+    ),
     ("trunkline_cache_bytes", G, "Bytes of kept answers now."),
     ("trunkline_cache_entries", G, "Kept answers now."),
     (

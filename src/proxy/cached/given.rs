@@ -33,6 +33,8 @@ pub enum How {
     Hit,
     /// It is kept and stale, and another is being fetched.
     WhileRevalidating,
+    /// Another replica has kept it, and it is fresh.
+    Shared,
     /// The origin has confirmed it.
     Confirmed,
     /// It answers another's request too.
@@ -50,6 +52,10 @@ impl Given {
             How::WhileRevalidating => (
                 format!("trunkline; hit; ttl=-{stale}; detail=\"stale while revalidating\""),
                 CacheResult::Stale,
+            ),
+            How::Shared => (
+                format!("trunkline; hit; ttl={left}; detail=\"kept by a replica\""),
+                CacheResult::Hit,
             ),
             How::Confirmed => (
                 format!("trunkline; fwd=stale; fwd-status=304; ttl={left}"),

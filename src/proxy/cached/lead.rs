@@ -1,142 +1,27 @@
 //! One request to the upstream for all who want the same, in a task of its own: a client that leaves
-//! does not end it for the others, nor for the cache.
+//! does not end it for the others, nor for the cache. The second tier is asked before the upstream.
 //!
 //! What may be kept goes through the flight's buffer, to the leader as to everyone; what may not goes to
 //! the leader alone, as if there were no cache, and the others on their own way. When the upstream
 //! fails, the kept answer stands in if it may. The attempt is under way until the body has ended, so
 //! that a drain waits for it.
 
-use crate::cache::{Answer as Seen, Asked, Forward, Head, Kept, Lease, NotKept, Selecting, keep};
+use crate::cache::{Answer as Seen, Asked, Head, Kept, Lease, NotKept, Selecting, keep};
 use crate::clock::{self, Instant};
 use crate::policy::outcome::Outcome;
-use crate::proxy::body::ResponseBody;
 use crate::proxy::cached::stream::Stream;
-use crate::proxy::cached::{Given, How, respond};
+use crate::proxy::cached::{Given, How, second};
 use crate::proxy::exchange::Exchange;
-use crate::proxy::fallback::{self, Rescue};
+use crate::proxy::fallback;
 use crate::proxy::forward::{self, Answered, Brought, Prepared, Way};
+use crate::proxy::headers;
 use crate::proxy::outgoing::Load;
 use crate::proxy::refusal::{Reason, Refusal};
-use crate::proxy::{Answer, HangUp, Stop, forwarded, headers, local, refused};
 use crate::telemetry::handles::CacheResult;
-use crate::telemetry::metrics::Source;
 use crate::upstream::body::UpstreamBody;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// A request that leads.
-pub struct Fetch {
-    /// Its flight.
-    pub lease: Lease,
-    /// What is kept.
-    pub entry: Option<Arc<Kept>>,
-    /// Why that is not enough.
-    pub forward: Forward,
-    /// What its client asks of a kept answer.
-    pub asked: Asked,
-    /// The request.
-    pub prepared: Prepared,
-    /// The request as it came, where the route has a ladder.
-    pub rescue: Option<Box<Rescue>>,
-}
-
-/// What came for the leader.
-enum Came {
-    /// An answer of the cache's.
-    Given(Given),
-    /// The upstream's answer, which is not kept.
-    Own(Brought),
-    /// None.
-    Refused(Refusal),
-}
-
-type Told = (Box<Exchange>, Came);
-
-/// Leads, and answers the leader. A client that leaves ends this, and not the request; nor does one
-/// that would not wait any longer.
-///
-/// # Errors
-/// [`HangUp`]: the request ended without a word, which is a defect.
-pub async fn fetch(
-    mut exchange: Box<Exchange>,
-    fetch: Fetch,
-) -> Result<Response<ResponseBody>, HangUp> {
-    let (tell, told) = oneshot::channel();
-    let flying = Flying {
-        lease: fetch.lease,
-        entry: fetch.entry,
-        why: why(fetch.forward),
-        asked: fetch.asked,
-    };
-    let (kept, asked) = (flying.entry.clone(), flying.asked.clone());
-    let mut behind = exchange.behind();
-    behind.span = exchange.span.take();
-    tokio::spawn(lead(behind, flying, fetch.prepared, Some(tell)));
-    let came = match in_time(&exchange, told).await {
-        Some(Ok((mut behind, came))) => {
-            super::take_over(&mut exchange, &mut behind);
-            came
-        }
-        Some(Err(_)) => return Err(HangUp),
-        None => late(&mut exchange, kept, &asked),
-    };
-    let went = match came {
-        Came::Given(given) => return Ok(respond(exchange, given, false)),
-        Came::Own(own) => Ok(own),
-        Came::Refused(refusal) => Err(refusal),
-    };
-    climb(exchange, fetch.rescue, went).await
-}
-
-/// What came, unless the caller itself would not wait so long.
-async fn in_time<T>(exchange: &Exchange, told: impl Future<Output = T>) -> Option<T> {
-    match exchange.deadline {
-        None => Some(told.await),
-        Some(own) => {
-            let due = exchange.arrived + own;
-            tokio::time::timeout_at(due.into(), told).await.ok()
-        }
-    }
-}
-
-/// What a caller gets that would not wait any longer.
-fn late(exchange: &mut Exchange, kept: Option<Arc<Kept>>, asked: &Asked) -> Came {
-    let may = |kept: &Arc<Kept>| kept.head.freshness.stands_in(&asked.said, clock::now());
-    let why = Reason::UpstreamTimeout;
-    exchange.source = Source::Upstream;
-    match kept.filter(may) {
-        Some(kept) => Came::Given(Given::instead(exchange, &kept, asked, why.label())),
-        None => Came::Refused(super::no_answer(exchange)),
-    }
-}
-
-/// The upstream's word, or that of a rung of the route's ladder.
-async fn climb(
-    mut exchange: Box<Exchange>,
-    rescue: Option<Box<Rescue>>,
-    went: Result<Brought, Refusal>,
-) -> Result<Response<ResponseBody>, HangUp> {
-    let answer = match rescue {
-        Some(rescue) => fallback::or_climb(&mut exchange, &rescue, false, went).await,
-        None => match went {
-            Ok(brought) => Ok(Answer::Upstream(brought)),
-            Err(refusal) => Err(refusal.into()),
-        },
-    };
-    Ok(match answer {
-        Ok(Answer::Given(given)) => respond(exchange, given, false),
-        Ok(Answer::Upstream(brought)) => forwarded(exchange, brought.0, None),
-        Ok(Answer::Canned(canned)) => {
-            local(exchange, (canned.status, canned.fields), canned.body, false)
-        }
-        Err(Stop::Refused(refusal)) => refused(exchange, &refusal, false),
-        Ok(Answer::Create(..) | Answer::Fetch(_) | Answer::Again(_)) | Err(Stop::HangUp) => {
-            return Err(HangUp);
-        }
-    })
-}
 
 /// Fetches another answer while the kept one is given.
 pub(super) fn behind(exchange: &Exchange, lease: Lease, prepared: Prepared, entry: &Arc<Kept>) {
@@ -151,22 +36,26 @@ pub(super) fn behind(exchange: &Exchange, lease: Lease, prepared: Prepared, entr
     tokio::spawn(lead(behind, flying, prepared, None));
 }
 
-fn why(forward: Forward) -> &'static str {
-    match forward {
-        Forward::Miss => "uri-miss",
-        Forward::VaryMiss => "vary-miss",
-        Forward::Stale => "stale",
-        Forward::Request => "request",
-    }
+/// A flight, as its leader sees it.
+pub(super) struct Flying {
+    pub(super) lease: Lease,
+    pub(super) entry: Option<Arc<Kept>>,
+    pub(super) why: &'static str,
+    pub(super) asked: Asked,
 }
 
-/// A flight, as its leader sees it.
-struct Flying {
-    lease: Lease,
-    entry: Option<Arc<Kept>>,
-    why: &'static str,
-    asked: Asked,
+/// What came for the leader.
+pub(super) enum Came {
+    /// An answer of the cache's.
+    Given(Given),
+    /// The upstream's answer, which is not kept.
+    Own(Brought),
+    /// None.
+    Refused(Refusal),
 }
+
+/// What the leader learns: what came, and what is kept for a bad day.
+pub(super) type Told = (Box<Exchange>, Came, Option<Arc<Kept>>);
 
 impl Flying {
     /// The kept answer, if it may stand in for one that does not come.
@@ -178,22 +67,35 @@ impl Flying {
     }
 }
 
-async fn lead(
+pub(super) async fn lead(
     mut exchange: Box<Exchange>,
-    flying: Flying,
+    mut flying: Flying,
     prepared: Prepared,
-    tell: Option<oneshot::Sender<Told>>,
+    mut tell: Option<oneshot::Sender<Told>>,
 ) {
     let table = Arc::clone(&exchange.table);
     let index = exchange.route;
     let Some(way) = Way::find(&table, index) else {
         return;
     };
+    let fields = &prepared.head.headers;
+    if let Some((given, goes_on)) = second::ask(&mut exchange, &mut flying, fields).await {
+        let mut next = exchange.behind();
+        next.arrived = clock::now();
+        if let Some(tell) = tell.take() {
+            tell.send((exchange, Came::Given(given), None)).ok();
+        }
+        if !goes_on {
+            return;
+        }
+        exchange = next;
+    }
+    let kept = flying.entry.clone();
     let (came, stream) = fly(&mut exchange, &way, flying, prepared).await;
     let id = exchange.id().to_owned();
     if let Some(tell) = tell {
         // A leader that has left has its exchange ended here.
-        tell.send((exchange, came)).ok();
+        tell.send((exchange, came, kept)).ok();
     }
     if let Some(stream) = stream {
         stream.pump(&id).await;

@@ -23,7 +23,7 @@ pub(super) fn route(plan: &RoutePlan, live: &Live) -> Option<RouteCache> {
     plan.cache.as_ref().map(|settings| RouteCache {
         name: Arc::from(plan.name.as_str()),
         settings: Arc::clone(settings),
-        metrics: CacheMetrics::new(&live.metrics, &plan.name),
+        metrics: CacheMetrics::new(&live.metrics, &plan.name, live.fleet().is_some()),
     })
 }
 
