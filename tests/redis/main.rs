@@ -17,6 +17,7 @@
 )]
 
 mod breakers;
+mod cache;
 mod duplicates;
 mod limits;
 mod loss;

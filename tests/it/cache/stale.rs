@@ -223,3 +223,26 @@ fn all_who_wait_for_a_failing_upstream_get_the_stale_answer_for_one_request() {
         assert_eq!((answer.status, answer.text().as_str()), (200, "good"));
     }
 }
+
+#[test]
+fn who_would_not_wait_for_anothers_answer_is_given_the_kept_one() {
+    let gate = Gate::default();
+    let good = reply(200).body("good").header("Cache-Control", "max-age=0");
+    let up = Upstream::script([good, reply(200).body("new").behind(&gate)]);
+    let keys = "timeouts: { from_header: X-Request-Timeout-Ms, first_byte: 60s }";
+    let proxy = with(&up, keys, &format!("cache: {{ {GOOD} }}"));
+    proxy.get("/a");
+    let mut first = proxy.connect();
+    first.start(&get("/a"));
+    up.wait_for(2);
+    let hurried = proxy.send(&get("/a").header("X-Request-Timeout-Ms", "300"));
+    assert_eq!((hurried.status, hurried.text().as_str()), (200, "good"));
+    let status = hurried.header("Cache-Status").unwrap();
+    assert!(
+        status.contains("detail=\"stale, upstream_timeout\""),
+        "{status}"
+    );
+    gate.open();
+    assert_eq!(first.read("GET").text(), "new");
+    assert_eq!(up.count(), 2);
+}
