@@ -165,6 +165,9 @@ pub struct ListenLimits {
     /// Bytes a second that a request body brings at least, on average once `body_idle` has passed; 0
     /// is any. Default `500B`.
     pub body_rate: Option<Size>,
+    /// A connection that is older is asked to end with its next answer, an HTTP/2 one at once; the age is cut by up to
+    /// a tenth, so that they do not all go together. What is under way is finished. Off unless given.
+    pub max_connection_age: Option<Dur>,
 }
 
 /// The certificate of a listener. Files are read again when they change.

@@ -62,7 +62,9 @@ impl Acceptor {
         tcp.set_nodelay(true).ok();
         let watch = Arc::new(Watch::default());
         let listener = Arc::clone(&self.place.listener);
-        self.sweeper.add(&watch, listener.timeouts, clock::now());
+        let age = listener.limits.max_connection_age.map(cut);
+        self.sweeper
+            .add(&watch, listener.timeouts, age, clock::now());
         let worker = Arc::clone(&self.place.worker);
         let place = Place {
             worker,
@@ -77,6 +79,11 @@ impl Acceptor {
             open.fetch_sub(1, Relaxed);
         });
     }
+}
+
+/// An age less up to a tenth, so that connections that came together do not go together.
+fn cut(age: Duration) -> Duration {
+    age.mul_f64(1.0 - fastrand::f64() / 10.0)
 }
 
 /// A connection that is in the queue already; `None` when it is empty.

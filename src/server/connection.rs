@@ -11,7 +11,8 @@ use crate::server::proxy_protocol::{self, Unnamed};
 use crate::server::tls::Keeper;
 use crate::server::watch::{Busy, Order, Watch};
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -166,6 +167,9 @@ async fn answer(
         && let Some(tunnel) = answer.body_mut().take_tunnel()
     {
         busy.switch(tunnel);
+    } else if busy.is_last() {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
     }
     Ok(answer.map(|body| Watched::new(body, busy)))
 }
@@ -213,7 +217,7 @@ where
     let mut connection = builder.serve_connection(io, service);
     let mut leaving = false;
     std::future::poll_fn(|cx| {
-        if !leaving && watch.order() != Order::Go {
+        if !leaving && watch.order() >= Order::Leave {
             leaving = true;
             Pin::new(&mut connection).graceful_shutdown();
         }

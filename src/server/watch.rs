@@ -14,14 +14,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
 /// What the sweeper asks of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub enum Order {
     /// Nothing.
     Go = 0,
+    /// It is old: end where no request can be lost by it. An idle HTTP/1.1 client may be sending one, so that it is told
+    /// with its next answer; HTTP/2 has a frame for it.
+    Retire = 1,
     /// Finish what is under way, and end.
-    Leave = 1,
+    Leave = 2,
     /// End now.
-    End = 2,
+    End = 3,
 }
 
 const NEW: u8 = 0;
@@ -114,7 +117,8 @@ impl Watch {
     pub fn order(&self) -> Order {
         match self.order.load(Relaxed) {
             0 => Order::Go,
-            1 => Order::Leave,
+            1 => Order::Retire,
+            2 => Order::Leave,
             _ => Order::End,
         }
     }
@@ -148,6 +152,11 @@ impl Watch {
 pub struct Busy(Arc<Watch>);
 
 impl Busy {
+    /// Whether the connection is asked to end, so that this exchange is its last.
+    pub fn is_last(&self) -> bool {
+        self.0.order() != Order::Go
+    }
+
     /// The connection is to become a tunnel after this exchange.
     pub fn switch(&self, tunnel: Box<Tunnel>) {
         *lock(&self.0.tunnel) = Some(tunnel);
@@ -165,6 +174,8 @@ impl Drop for Busy {
 struct Seen {
     watch: Arc<Watch>,
     timeouts: ListenerTimeouts,
+    /// When it has grown old, until it was told so.
+    old_at: Option<Instant>,
     turn: u32,
     since: Instant,
     writes: u32,
@@ -218,6 +229,10 @@ impl Seen {
         if late || self.is_stalled(now) || self.has_old_block(now) {
             self.watch.ask(Order::End);
         }
+        if self.old_at.is_some_and(|at| now >= at) {
+            self.old_at = None;
+            self.watch.ask(Order::Retire);
+        }
         self.look_at_answers(now);
     }
 
@@ -270,13 +285,20 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// Adds a connection that waits for its first byte.
-    pub fn add(&self, watch: &Arc<Watch>, timeouts: ListenerTimeouts, now: Instant) {
+    /// Adds a connection that waits for its first byte, and is old after `age`.
+    pub fn add(
+        &self,
+        watch: &Arc<Watch>,
+        timeouts: ListenerTimeouts,
+        age: Option<Duration>,
+        now: Instant,
+    ) {
         let watch = Arc::clone(watch);
         let turn = watch.turn.load(Relaxed);
         let seen = Seen {
             watch,
             timeouts,
+            old_at: age.and_then(|age| now.checked_add(age)),
             turn,
             since: now,
             writes: 0,
@@ -335,7 +357,7 @@ mod tests {
             Arc::new(Watch::default()),
             crate::clock::now(),
         );
-        sweeper.add(&watch, WAITS, now);
+        sweeper.add(&watch, WAITS, None, now);
         (sweeper, watch, now)
     }
 
@@ -391,6 +413,24 @@ mod tests {
         assert_eq!(watch.order(), Order::Go, "each of them was another block");
         pass(&sweeper, now, 3, || watch.blocks(0, true));
         assert_eq!(watch.order(), Order::End);
+    }
+
+    #[test]
+    fn an_old_connection_is_asked_to_retire_however_busy_it_is() {
+        let (sweeper, watch, now) = (
+            Sweeper::default(),
+            Arc::new(Watch::default()),
+            crate::clock::now(),
+        );
+        sweeper.add(&watch, WAITS, Some(Duration::from_secs(60)), now);
+        let busy = watch.begin();
+        let now = pass(&sweeper, now, 59, || {});
+        assert!(!busy.is_last());
+        pass(&sweeper, now, 2, || {});
+        assert!(busy.is_last());
+        assert_eq!(watch.order(), Order::Retire);
+        watch.ask(Order::Leave);
+        assert_eq!(watch.order(), Order::Leave);
     }
 
     #[derive(Default)]

@@ -21,6 +21,7 @@ mod breaker_half_open;
 mod cache;
 mod cli;
 mod concurrency;
+mod connection_age;
 mod correlation;
 mod credentials;
 mod deadline;

@@ -200,6 +200,11 @@ fn limits(notes: &mut Notes<'_>, at: &At, written: &ListenLimits) -> ListenerLim
         target: usize::try_from(target).unwrap_or(usize::MAX),
         h2_streams: written.h2_streams.map_or(100, Count::get),
         body_rate: written.body_rate.map_or(500, Size::get),
+        max_connection_age: positive(
+            notes,
+            &at.key("max_connection_age"),
+            written.max_connection_age,
+        ),
     }
 }
 

@@ -65,4 +65,6 @@ pub struct ListenerLimits {
     pub h2_streams: u32,
     /// Bytes of a body that come in a second at least, on average.
     pub body_rate: u64,
+    /// How old a connection gets before it is asked to end, if that matters.
+    pub max_connection_age: Option<Duration>,
 }

@@ -19,7 +19,7 @@ fn handshake(target: &str) -> Request {
 
 /// A tunnel through the proxy.
 #[track_caller]
-fn open(proxy: &Proxy, target: &str) -> Client {
+pub(crate) fn open(proxy: &Proxy, target: &str) -> Client {
     let mut client = proxy.connect();
     let answer = client.send(&handshake(target));
     assert_eq!(answer.status, 101, "{}{}", answer.head, answer.text());
