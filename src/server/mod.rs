@@ -192,6 +192,15 @@ fn entrances(bound: &mut [Bound]) -> Vec<Entrance> {
     entrances
 }
 
+/// Counts so many changes of a listener's certificate; its series is there from the first call on.
+fn count_reloads(worker: &Worker, listener: &str, result: &'static str, times: u64) {
+    let labels = [("listener", listener), ("result", result)];
+    let metrics = &worker.table().live.metrics;
+    metrics
+        .counter("trunkline_certificate_reloads_total", &labels)
+        .increment(times);
+}
+
 struct Thread {
     worker: Arc<Worker>,
     sweeper: Arc<Sweeper>,
@@ -205,7 +214,12 @@ impl Thread {
         let mut keepers = Vec::new();
         for entrance in self.entrances {
             let name = entrance.listener.name.clone();
-            keepers.extend(entrance.tls.clone().map(|keeper| (keeper, name)));
+            if let Some(keeper) = entrance.tls.clone().filter(|_| self.worker.id == 0) {
+                for result in tls::RESULTS {
+                    count_reloads(&self.worker, &name, result, 0);
+                }
+                keepers.push((keeper, name));
+            }
             let Ok(socket) = tokio::net::TcpListener::from_std(entrance.socket) else {
                 tracing::error!(listener = entrance.listener.name, "cannot listen");
                 continue;
@@ -237,8 +251,10 @@ impl Thread {
             if now - pools >= Duration::from_secs(1) {
                 pools = now;
                 self.worker.table().sweep(self.worker.id, UPSTREAM_IDLE);
-                for (keeper, listener) in keepers.iter().filter(|_| self.worker.id == 0) {
-                    keeper.look(listener);
+                for (keeper, listener) in &keepers {
+                    if let Some(result) = keeper.look(listener) {
+                        count_reloads(&self.worker, listener, result, 1);
+                    }
                 }
             }
         }

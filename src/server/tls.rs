@@ -5,13 +5,19 @@
 //! wait for its first byte.
 
 use crate::routes::certificate::{Certificate, Version};
-use crate::server::io::Transport;
+use crate::server::io::{Transport, part};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+
+const TAKEN: &str = "success";
+const REFUSED: &str = "failure";
+
+/// How a changed certificate can turn out, as it is counted.
+pub const RESULTS: [&str; 2] = [TAKEN, REFUSED];
 
 /// The certificate of one listener, for all workers.
 pub struct Keeper {
@@ -37,13 +43,13 @@ impl Keeper {
         })
     }
 
-    /// Reads the files again if they have changed.
-    pub fn look(&self, listener: &str) {
+    /// Reads the files again if they have changed, and says how that went: one of [`RESULTS`].
+    pub fn look(&self, listener: &str) -> Option<&'static str> {
         let now = self.files.version();
         {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             if *seen == now {
-                return;
+                return None;
             }
             *seen = now;
         }
@@ -51,9 +57,11 @@ impl Keeper {
             Ok(config) => {
                 self.current.store(config);
                 tracing::info!(listener, "the certificate was read again");
+                Some(TAKEN)
             }
             Err(why) => {
                 tracing::error!(listener, error = %why, "the certificate changed and cannot be used: the old one stays");
+                Some(REFUSED)
             }
         }
     }
@@ -61,10 +69,15 @@ impl Keeper {
     /// Makes a client prove what it must, and proves who we are.
     ///
     /// # Errors
-    /// The handshake failed; the client was told why as far as TLS can say it.
+    /// The handshake failed; the client was told why as far as TLS can say it, and could read it.
     pub async fn greet(&self, tcp: TcpStream) -> io::Result<Transport> {
         let acceptor = TlsAcceptor::from(self.current.load_full());
-        let stream = acceptor.accept(tcp).await?;
-        Ok(Transport::Tls(Box::new(stream)))
+        match acceptor.accept(tcp).into_fallible().await {
+            Ok(stream) => Ok(Transport::Tls(Box::new(stream))),
+            Err((error, tcp)) => {
+                part(tcp).await;
+                Err(error)
+            }
+        }
     }
 }

@@ -206,6 +206,11 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         G,
         "When the running configuration was loaded.",
     ),
+    (
+        "trunkline_certificate_reloads_total",
+        C,
+        "Times that a listener's certificate changed, by result: success, or failure where the old one stays.",
+    ),
     ("trunkline_connections", G, "Open client connections."),
     (
         "trunkline_access_log_dropped_total",

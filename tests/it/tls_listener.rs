@@ -90,9 +90,13 @@ pub fn config(
 
 /// One GET over a connection of its own. `None`: there was none to be had.
 fn ask(address: SocketAddr, config: ClientConfig) -> Option<String> {
+    asked_over(TcpStream::connect(address).unwrap(), config)
+}
+
+/// The same over a connection that is there.
+fn asked_over(socket: TcpStream, config: ClientConfig) -> Option<String> {
     let name = ServerName::try_from("localhost").unwrap();
     let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    let socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut tls = StreamOwned::new(connection, socket);
     let request = b"GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -188,9 +192,11 @@ fn a_new_pair_serves_the_next_connection_and_a_bad_one_none() {
     let next = Authority::new();
     let (certificate, key) = next.sign();
     std::fs::write(directory.join("key.pem"), "this is no key").unwrap();
+    assert_eq!(reloads(&proxy), (Some(0.0), Some(0.0)));
     until("the bad pair to be noticed", || {
         proxy.stderr().contains("cannot be used: the old one stays")
     });
+    until("that to be counted", || reloads(&proxy).1 == Some(1.0));
     assert!(ask(proxy.address(), config(&authority, None, &[])).is_some());
     std::fs::write(directory.join("key.pem"), key).unwrap();
     std::fs::write(directory.join("cert.pem"), certificate).unwrap();
@@ -198,6 +204,69 @@ fn a_new_pair_serves_the_next_connection_and_a_bad_one_none() {
         ask(proxy.address(), config(&next, None, &[])).is_some()
     });
     assert_eq!(ask(proxy.address(), config(&authority, None, &[])), None);
+    assert!(reloads(&proxy).0 >= Some(1.0));
+}
+
+/// Changes of the certificate that served, and that did not.
+fn reloads(proxy: &Proxy) -> (Option<f64>, Option<f64>) {
+    let metrics = proxy.metrics();
+    let count = |result| {
+        let labels = [("listener", "app"), ("result", result)];
+        metrics.value("trunkline_certificate_reloads_total", &labels)
+    };
+    (count("success"), count("failure"))
+}
+
+/// More than a server reads of a handshake at once.
+const MUCH: usize = 100_000;
+
+#[test]
+fn a_client_that_does_not_speak_tls_is_told_so_and_can_read_it() {
+    let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
+    let proxy = serving(&upstream, &authority, NO_MORE);
+    let mut socket = TcpStream::connect(proxy.address()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(&[b'G'; MUCH]).unwrap();
+    let mut alert = Vec::new();
+    socket.read_to_end(&mut alert).unwrap();
+    // A record that holds one fatal alert (RFC 8446 5.1, 6).
+    assert_eq!((alert.len(), alert[0], alert[5]), (7, 21, 2), "{alert:?}");
+}
+
+#[test]
+fn a_client_without_its_certificate_reads_why_it_is_not_served() {
+    let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
+    let proxy = serving(&upstream, &authority, CLIENTS_TOO);
+    let name = ServerName::try_from("localhost").unwrap();
+    let plain = Arc::new(config(&authority, None, &[]));
+    let connection = ClientConnection::new(plain, name).unwrap();
+    let socket = TcpStream::connect(proxy.address()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut tls = StreamOwned::new(connection, socket);
+    // It has sent its request before it can know.
+    tls.write_all(&[b'G'; MUCH]).unwrap();
+    let error = tls.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("CertificateRequired"), "{error}");
+    assert_eq!(tls.sock.read_to_end(&mut Vec::new()).unwrap(), 0);
+}
+
+#[test]
+fn a_load_balancer_names_the_client_before_the_handshake() {
+    let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
+    let keys = format!("{NO_MORE}, proxy_protocol: true");
+    let proxy = serving(&upstream, &authority, &keys);
+    let connect = |header: &[u8]| {
+        let mut socket = TcpStream::connect(proxy.address()).unwrap();
+        socket.write_all(header).unwrap();
+        asked_over(socket, config(&authority, None, &[b"http/1.1"]))
+    };
+    let answer = connect(b"PROXY TCP4 192.0.2.7 10.0.0.1 12345 443\r\n").unwrap();
+    assert!(answer.ends_with("hello"), "{answer}");
+    let asked = upstream.only_request();
+    assert_eq!(asked.header("x-forwarded-for"), Some("192.0.2.7"));
+    assert_eq!(asked.header("x-forwarded-proto"), Some("https"));
+    assert_eq!(connect(b""), None, "a handshake is no header");
+    assert_eq!(upstream.count(), 1);
 }
 
 #[test]
