@@ -163,9 +163,7 @@ impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                let n = frame.data_ref().map_or(0, Bytes::len);
-                self.exchange.bytes_out += u64::try_from(n).unwrap_or(0);
+            Poll::Ready(Some(Ok(_))) => {
                 if self.body.is_end_stream() {
                     self.complete();
                 }
@@ -222,12 +220,11 @@ impl ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         match &mut self.inner {
             None | Some(Inner::Tunnel(_)) => Poll::Ready(None),
-            Some(Inner::Whole { data, exchange }) => {
+            Some(Inner::Whole { data, .. }) => {
                 if data.is_empty() {
                     return Poll::Ready(None);
                 }
                 let data = std::mem::take(data);
-                exchange.bytes_out += u64::try_from(data.len()).unwrap_or(0);
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
             Some(Inner::Streamed(streamed)) => streamed.poll(cx),
@@ -239,7 +236,6 @@ impl ResponseBody {
                 None => Poll::Ready(None),
                 Some(Ok(piece)) => {
                     let n = u64::try_from(piece.len()).unwrap_or(0);
-                    exchange.bytes_out += n;
                     *left = left.map(|left| left.saturating_sub(n));
                     Poll::Ready(Some(Ok(Frame::data(piece))))
                 }
@@ -252,6 +248,16 @@ impl ResponseBody {
                 }
             },
         }
+    }
+
+    /// So many bytes are on their way to the client, as they reach it.
+    fn count(&mut self, bytes: usize) {
+        let exchange = match &mut self.inner {
+            None | Some(Inner::Tunnel(_)) => return,
+            Some(Inner::Whole { exchange, .. } | Inner::Shared { exchange, .. }) => exchange,
+            Some(Inner::Streamed(streamed)) => &mut streamed.exchange,
+        };
+        exchange.bytes_out += u64::try_from(bytes).unwrap_or(0);
     }
 
     /// The next bytes as they were changed; whatever is held back comes before the end.
@@ -302,10 +308,16 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
-        match self.edit {
+        let polled = match self.edit {
             None => self.poll_inner(cx),
             Some(_) => self.poll_edited(cx),
+        };
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            self.count(data.len());
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

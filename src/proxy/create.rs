@@ -93,7 +93,7 @@ pub async fn take_body(exchange: &mut Exchange, body: Option<Incoming>) -> Resul
     }
     let pace = exchange.client.pace;
     let (patience, began) = (pace.pause, clock::now());
-    let (mut ahead, mut held) = (VecDeque::new(), 0);
+    let mut ahead = VecDeque::new();
     let mut room = exchange.table.live.hold().room();
     loop {
         match tokio::time::timeout(patience, body.frame()).await {
@@ -104,7 +104,7 @@ pub async fn take_body(exchange: &mut Exchange, body: Option<Incoming>) -> Resul
                     if !room.grow(more) {
                         return Err(turned_away::no_room(exchange));
                     }
-                    held += more;
+                    exchange.bytes_in += more;
                     ahead.push_back(data);
                 }
             }
@@ -117,10 +117,10 @@ pub async fn take_body(exchange: &mut Exchange, body: Option<Incoming>) -> Resul
                 return Err(Refusal::new(Reason::RequestTimeout, detail));
             }
         }
-        if pace.is_too_slow(held, clock::now() - began) {
+        if pace.is_too_slow(exchange.bytes_in, clock::now() - began) {
             return Err(Refusal::new(Reason::RequestTimeout, TOO_SLOW));
         }
-        if held > LARGEST {
+        if exchange.bytes_in > LARGEST {
             return Ok(Taken::TooLarge(Load::Begun(ahead, body)));
         }
     }

@@ -47,6 +47,7 @@ pub async fn check(
             return Err(refusal);
         }
     };
+    exchange.bytes_in = u64::try_from(whole.len()).unwrap_or(u64::MAX);
     let uri = exchange.uri.clone();
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     let call = Call {

@@ -155,3 +155,12 @@ fn it_can_be_text() {
             .any(|line| line.contains("/readable") && !line.starts_with('{'))
     });
 }
+
+#[test]
+fn a_body_that_is_held_is_counted_too() {
+    let upstream = Upstream::script([reply(201)]);
+    let proxy = Proxy::start(upstream_with(&upstream.url(), "profile: twilio"));
+    let path = "/2010-04-01/Accounts/AC1/Calls.json";
+    assert_eq!(proxy.send(&post(path, "To=%2B1")).status, 201);
+    assert_eq!(proxy.wait_for_line(path)["bytes_in"], 7);
+}

@@ -421,3 +421,13 @@ routes:
         "https://messaging.twilio.com/v1/Services/MG1/PhoneNumbers"
     );
 }
+
+#[test]
+fn the_log_counts_the_bytes_that_the_client_got() {
+    let upstream = Upstream::script([page()]);
+    let proxy = vendors(&upstream, "");
+    let path = "/twilio/messaging/v1/Services";
+    let got = proxy.get(path).whole().text().len();
+    assert_ne!(got, PAGE.len());
+    assert_eq!(proxy.wait_for_line(path)["bytes_out"], got);
+}

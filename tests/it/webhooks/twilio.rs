@@ -25,6 +25,8 @@ fn a_signed_form_reaches_the_application_byte_for_byte() {
         Some(sign(TOKEN, TARGET, &sorted()).as_str())
     );
     assert_eq!(got.header("i-twilio-idempotency-token"), Some("t1"));
+    let line = proxy.wait_for_line("/voice//answer+now");
+    assert_eq!(line["bytes_in"], FORM.len());
     assert_eq!(
         (found(&proxy, "accepted"), found(&proxy, "bad_signature")),
         (1.0, 0.0)
