@@ -2,6 +2,7 @@
 
 use crate::support::wait::{PATIENCE_WITH_A_PROCESS, within};
 use crate::support::*;
+use crate::websocket::open;
 
 fn slow(drain: &str) -> (Upstream, Gate, Proxy) {
     let gate = Gate::default();
@@ -146,6 +147,79 @@ fn of_a_thousand_in_flight_none_is_lost() {
         assert_eq!((answer.status, answer.text().as_str()), (200, "finished"));
     }
     assert_eq!(proxy.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn of_a_thousand_in_flight_and_a_hundred_tunnels_none_is_lost() {
+    let gate = Gate::default();
+    let upstream = Upstream::choosing({
+        let gate = gate.clone();
+        move |_, _| reply(200).body("finished").behind(&gate)
+    });
+    let tunnelled = Switching::start();
+    let mut proxy = Proxy::start(format!(
+        "
+drain: {{ grace: 120s, quiet: 100ms }}
+upstreams:
+  up: {{ url: \"{}\", breaker: {{ enabled: false }}, concurrency: {{ limit: 2000 }} }}
+  ws: {{ url: \"{}\", timeouts: {{ idle: 10m }} }}
+routes:
+  - {{ name: tunnels, match: {{ path: \"/ws/{{*rest}}\" }}, upstream: ws }}
+  - {{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: up }}
+",
+        upstream.url(),
+        tunnelled.url()
+    ));
+    let mut tunnels: Vec<Client> = (0..100)
+        .map(|n| open(&proxy, &format!("/ws/{n}")))
+        .collect();
+    let mut clients: Vec<Client> = (0..1000).map(|_| proxy.connect()).collect();
+    for client in clients.iter_mut().chain(&mut tunnels) {
+        client.patience(PATIENCE_WITH_A_PROCESS);
+    }
+    for client in &mut clients {
+        client.start(&get("/x"));
+    }
+    within(
+        PATIENCE_WITH_A_PROCESS,
+        "a thousand to be in flight",
+        || (upstream.count() == 1000).then_some(()),
+    );
+    proxy.signal("TERM");
+    until("the doors to close", || {
+        Client::try_connect(proxy.address()).is_err()
+    });
+    let speak = |tunnels: &mut Vec<Client>, words: &str| {
+        for tunnel in tunnels {
+            tunnel.write(words);
+            tunnel.wait_for_bytes(words);
+        }
+    };
+    speak(&mut tunnels, "before the answers");
+    gate.open();
+    for client in &mut clients {
+        let answer = client.read("GET").whole();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "finished"));
+    }
+    speak(&mut tunnels, "after them");
+    assert!(proxy.exited().is_none(), "a hundred tunnels are open");
+    for tunnel in &mut tunnels {
+        tunnel.finish();
+        assert!(tunnel.closed());
+        assert!(tunnel.seen().ends_with("bye"), "{}", tunnel.seen());
+    }
+    assert_eq!(proxy.wait_for_exit().code(), Some(0));
+    let whole = |line: &&serde_json::Value| line["reason"].is_null();
+    until("every line", || {
+        let lines = proxy.log_lines();
+        let of = |status: u16| {
+            lines
+                .iter()
+                .filter(whole)
+                .filter(move |l| l["status"] == status)
+        };
+        (of(200).count(), of(101).count()) == (1000, 100)
+    });
 }
 
 #[test]
