@@ -3,7 +3,7 @@
 # `passed` and `failed`. Sourced by tests/run.
 # shellcheck disable=SC2034 # read there
 
-SUITES=(cargo redis rfc9111 sdk browser loom traces observability chart examples soak)
+SUITES=(cargo redis rfc9111 autobahn sdk browser loom traces observability chart examples soak)
 # Those that take long, with `tests/run --all` or by name; the fuzzer only by name, for as long as there is time.
 SLOW=()
 
@@ -11,6 +11,7 @@ declare -A TITLES=(
     [cargo]="unit and integration tests"
     [redis]="several replicas on real Redis servers"
     [rfc9111]="the public tests for HTTP caches"
+    [autobahn]="Autobahn's WebSocket cases, behind the proxy as without it"
     [sdk]="the vendors' SDKs through the static binary"
     [browser]="the status page in Chromium, on the real binary"
     [traces]="traces at a receiver of the official kind"
@@ -58,6 +59,12 @@ suite_rfc9111() {
     install_cache_tests
     cargo build --locked || { passed=0 failed=1 && return; }
     run_counted '^[0-9]+ passed' node tests/rfc9111/run.mjs target/debug/trunkline "$WORK/rfc9111"
+}
+
+suite_autobahn() {
+    install_venv autobahn "Autobahn's WebSocket cases" tests/autobahn/requirements.txt
+    cargo build --locked || { passed=0 failed=1 && return; }
+    run_counted '^autobahn result:' "$WORK/autobahn/bin/python" tests/autobahn/run.py "$(target_dir)/debug/trunkline"
 }
 
 suite_sdk() {
