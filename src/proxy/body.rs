@@ -30,6 +30,8 @@ pub type BodyError = UpstreamError;
 pub struct ResponseBody {
     inner: Option<Inner>,
     edit: Option<Box<Editing>>,
+    /// Why it broke off, until that is told.
+    broken: Option<Box<UpstreamError>>,
 }
 
 /// A body whose bytes are changed while they pass.
@@ -71,6 +73,7 @@ impl ResponseBody {
         ResponseBody {
             inner: Some(inner),
             edit: None,
+            broken: None,
         }
     }
 
@@ -308,6 +311,9 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(*error)));
+        }
         let polled = match self.edit {
             None => self.poll_inner(cx),
             Some(_) => self.poll_edited(cx),
@@ -317,10 +323,22 @@ impl Body for ResponseBody {
         {
             self.count(data.len());
         }
-        polled
+        match polled {
+            // The connection ends at once when it hears of it, and with it what has not been written yet, the head
+            // perhaps. It writes while it waits.
+            Poll::Ready(Some(Err(error))) => {
+                self.broken = Some(Box::new(error));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => polled,
+        }
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.broken.is_some() {
+            return false;
+        }
         if let Some(editing) = &self.edit {
             return editing.ended && editing.trailers.is_none();
         }

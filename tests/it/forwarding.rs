@@ -421,6 +421,28 @@ fn a_cut_answer_never_looks_whole() {
 }
 
 #[test]
+fn what_came_before_an_answer_broke_off_reaches_the_client() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let steps = [
+        (close_mid_body(100, "some"), "\r\n\r\nsome"),
+        (close_mid_body(100, ""), "\r\n\r\n"),
+        (raw(chunked).closing(), "\r\nhello\r\n"),
+    ];
+    for (step, end) in steps {
+        let (_upstream, proxy) = forwarding([step]);
+        let mut client = proxy.connect();
+        client.start(&get("/x"));
+        let (bytes, closed) = client.drain();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(
+            closed && text.starts_with("HTTP/1.1 200 OK\r\n"),
+            "{text:?}"
+        );
+        assert!(text.ends_with(end), "{text:?}");
+    }
+}
+
+#[test]
 fn a_cut_request_never_looks_whole() {
     let heads = [
         "Content-Length: 100\r\n\r\nsome",
