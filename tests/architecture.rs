@@ -498,6 +498,49 @@ fn the_table_keeps_the_promises_of_the_house() {
     );
 }
 
+/// Where what a stranger sent is compared with a secret or with a mark made of one; everybody else asks there.
+const COMPARES_SECRETS: &[&str] = &["admin/guard.rs", "credential/secret.rs", "webhook/mod.rs"];
+
+/// Compares what we have been given with what we had: nobody outside chooses either side.
+const OWN_SECRETS: &[&str] = &["credential/keeper.rs"];
+
+#[test]
+fn secrets_are_compared_in_a_time_that_tells_nothing() {
+    const NAMES: &[&str] = &["mark", "signature", "secret", "token", "password"];
+    let mut faults = Vec::new();
+    for source in sources() {
+        let constant = source.code.matches("verify_slices_are_equal(").count();
+        let expected = usize::from(COMPARES_SECRETS.contains(&source.path.as_str()));
+        if constant != expected {
+            let path = &source.path;
+            faults.push(format!(
+                "src/{path}: compares {constant} times, and not {expected}"
+            ));
+        }
+        let strangers = !OWN_SECRETS.contains(&source.path.as_str());
+        let suspects = source
+            .code
+            .lines()
+            .filter(|line| strangers && compares(line));
+        for line in suspects {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let sides = words.windows(3).filter(|w| matches!(w[1], "==" | "!="));
+            let named = sides
+                .flat_map(|w| [w[0], w[2]])
+                .map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
+                .any(|word| NAMES.contains(&word));
+            if named || line.contains("expose") {
+                faults.push(format!("src/{}: {}", source.path, line.trim()));
+            }
+        }
+    }
+    assert_none(&faults);
+}
+
+fn compares(line: &str) -> bool {
+    line.contains(" == ") || line.contains(" != ")
+}
+
 #[test]
 fn every_file_says_what_it_is_for() {
     let silent = sources()

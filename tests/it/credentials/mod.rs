@@ -3,4 +3,5 @@
 
 mod callers;
 mod fields;
+mod renewal;
 mod tokens;

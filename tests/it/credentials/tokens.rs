@@ -15,13 +15,13 @@ fn issuer(lasts: u64) -> Upstream {
     Upstream::choosing(move |n, _| token(&format!("t{n}"), lasts))
 }
 
-fn token(name: &str, lasts: u64) -> Step {
+pub fn token(name: &str, lasts: u64) -> Step {
     granted(&format!(
         "\"access_token\":\"{name}\",\"expires_in\":{lasts},\"token_type\":\"Bearer\""
     ))
 }
 
-fn granted(members: &str) -> Step {
+pub fn granted(members: &str) -> Step {
     reply(200)
         .header("Content-Type", "application/json")
         .body(format!("{{{members}}}"))
@@ -34,7 +34,7 @@ fn refused(error: &str) -> Step {
 }
 
 /// Everything goes to `upstream` with a token of `issuer`, for which the refresh token in a file is given.
-fn yaml(issuer: &str, upstream: &Upstream, more: &str) -> String {
+pub fn yaml(issuer: &str, upstream: &Upstream, more: &str) -> String {
     let url = upstream.url();
     format!(
         "
@@ -60,13 +60,13 @@ routes:
     )
 }
 
-fn holding(issuer: &str, upstream: &Upstream, more: &str) -> File {
+pub fn holding(issuer: &str, upstream: &Upstream, more: &str) -> File {
     let file = File::write(&yaml(issuer, upstream, more));
     file.beside("refresh", "r-canary\n");
     file
 }
 
-fn sent(upstream: &Upstream) -> Vec<String> {
+pub fn sent(upstream: &Upstream) -> Vec<String> {
     let all = upstream.requests();
     let field = |request: &Received| {
         request
