@@ -3,5 +3,6 @@
 
 mod callers;
 mod fields;
+mod login;
 mod renewal;
 mod tokens;
