@@ -72,6 +72,7 @@ suite_sdk() {
     install_node
     install_promtool
     need curl curl
+    need chromium chromium
     build_static || { passed=0 failed=1 && return; }
     export TRUNKLINE_BIN PYTHONPYCACHEPREFIX=$WORK/pycache
     run_counted '^=+ .* in [0-9.]+s' python -m pytest tests/sdk

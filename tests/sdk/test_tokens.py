@@ -121,8 +121,20 @@ def test_what_is_revoked_is_said_to_googles_client_and_comes_back_with_a_new_log
     until(serves, within=60, what="a token")
 
 
-def test_a_login_by_browser_keeps_the_refresh_token(held, provider, tmp_path):
+def chromium(url: str) -> str:
+    """The text of the page that a real browser ends at."""
+    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    return subprocess.run([*words, "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def by_hand(url: str) -> str:
+    return requests.get(url, timeout=30).text
+
+
+@pytest.mark.parametrize("browser", [by_hand, chromium])
+def test_a_login_by_browser_keeps_the_refresh_token(held, provider, tmp_path, browser):
     provider.answers(refresh_token="refresh-by-login")
+    held["GOOGLE_REFRESH_TOKEN_FILE"].chmod(0o644)
     config = tmp_path / "login.yaml"
     text = SHIPPED.read_text().replace("      provider: google\n", f"      authorize_url: {provider.url}/authorize\n")
     config.write_text(text)
@@ -134,10 +146,10 @@ def test_a_login_by_browser_keeps_the_refresh_token(held, provider, tmp_path):
         text=True,
     )
     child.stdout.readline()
-    page = requests.get(child.stdout.readline().strip(), timeout=30)
-    assert page.ok and "Thank you" in page.text
+    assert "Thank you" in browser(child.stdout.readline().strip())
     out, err = child.communicate(timeout=30)
     assert child.returncode == 0, err
     assert held["GOOGLE_REFRESH_TOKEN_FILE"].read_text() == "refresh-by-login\n"
+    assert held["GOOGLE_REFRESH_TOKEN_FILE"].stat().st_mode & 0o777 == 0o600
     assert "refresh-by-login" not in out + err
     assert provider.asked()[-1] == {"grant_type": "authorization_code", "client_id": "us", "verified": True}
