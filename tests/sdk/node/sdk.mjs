@@ -36,6 +36,13 @@ const calls = {
   "twilio.delete_call": (to, [sid]) => onTwilio(to).calls(sid).remove(),
   "vapi.create_call": async (to, [number]) =>
     (await onVapi(to).calls.create({ assistantId: "3f1f8a52-7c5e-4d0a-9d53-0a6f0d1c0001", customer: { number } })).id,
+  "vapi.create_websocket_call": async (to) =>
+    (
+      await onVapi(to).calls.create({
+        assistantId: "3f1f8a52-7c5e-4d0a-9d53-0a6f0d1c0001",
+        transport: { provider: "vapi.websocket" },
+      })
+    ).transport.websocketCallUrl,
   "vapi.get_call": async (to, [id]) => (await onVapi(to).calls.get({ id })).id,
   "vapi.list_assistants": async (to) => (await onVapi(to).assistants.list()).map(({ id }) => id),
   "vapi.get_assistant": async (to, [id]) => (await onVapi(to).assistants.get({ id })).id,

@@ -16,14 +16,14 @@ NODE = SDK.parent / ".work/node"
 class Node:
     """The process; `call` asks it for one thing and waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environment: str) -> None:
         shutil.copy(SDK / "node/sdk.mjs", NODE / "sdk.mjs")
         shutil.copytree(SDK / "snippets", NODE / "snippets", dirs_exist_ok=True)
         self._child = subprocess.Popen(
             ["node", str(NODE / "sdk.mjs")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "NO_PROXY": "127.0.0.1"},
+            env={**os.environ, "NO_PROXY": "127.0.0.1", **environment},
             text=True,
             bufsize=1,
         )

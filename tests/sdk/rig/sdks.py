@@ -130,6 +130,16 @@ class VapiPython:
                 request_options=self.options,
             ).id
 
+    def create_websocket_call(self) -> str:
+        """The address of the call's WebSocket."""
+        with _vapi_errors():
+            call = self.client.calls.create(
+                assistant_id="3f1f8a52-7c5e-4d0a-9d53-0a6f0d1c0001",
+                transport={"provider": "vapi.websocket"},
+                request_options=self.options,
+            )
+            return call.transport.websocketCallUrl
+
     def get_call(self, call: str) -> str:
         with _vapi_errors():
             return self.client.calls.get(call, request_options=self.options).id
