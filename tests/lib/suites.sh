@@ -5,7 +5,7 @@
 
 SUITES=(cargo redis rfc9111 autobahn sdk browser loom traces observability chart examples soak)
 # Those that take long, with `tests/run --all` or by name; the fuzzer only by name, for as long as there is time.
-SLOW=()
+SLOW=(image)
 
 declare -A TITLES=(
     [cargo]="unit and integration tests"
@@ -16,6 +16,7 @@ declare -A TITLES=(
     [browser]="the status page in Chromium, on the real binary"
     [traces]="traces at a receiver of the official kind"
     [observability]="dashboards and alerts on a real Prometheus"
+    [image]="the image, built by the Dockerfile and run"
     [examples]="what operators copy: compose file, unit, Dockerfile"
     [chart]="the chart by the real Helm, judged by Kubernetes' schemas"
     [loom]="every interleaving of the breaker's concurrent part"
@@ -99,6 +100,18 @@ suite_examples() {
     run_ops test_examples.py
 }
 
+# The whole build once more, inside the image's own builder.
+suite_image() {
+    need buildah buildah
+    need debootstrap debootstrap
+    need unshare util-linux
+    install_ops
+    mkdir -p "$WORK/image"
+    as_root env PATH="$PATH" tests/ops/image.sh "$WORK/image" localhost/trunkline:test || { passed=0 failed=1 && return; }
+    export PYTHONPYCACHEPREFIX=$WORK/pycache
+    run_counted '^=+ .* in [0-9.]+s' as_root env PATH="$WORK/ops/bin:$PATH" python -m pytest tests/ops/test_image.py
+}
+
 # run_ops FILE: tests of what operators are given, through the static binary.
 run_ops() {
     install_ops
@@ -117,7 +130,6 @@ target_dir() {
 
 # Linked statically for this machine's own target, as the image will hold it.
 build_static() {
-    cargo build --release --locked || return
     RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$(host)" || return
     TRUNKLINE_BIN=$(target_dir)/$(host)/release/trunkline
     if ldd "$TRUNKLINE_BIN" 2>&1 | grep -q '=>'; then
