@@ -5,6 +5,7 @@
 //! is written, by `markup` alone.
 
 mod head;
+mod held;
 mod lists;
 mod markup;
 mod routes;
@@ -27,12 +28,13 @@ const ICON: &str = include_str!("favicon.svg");
 type Part = (&'static str, &'static str, fn(&mut Markup, &Value));
 
 /// The parts in their order on the page.
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("notices", "div", head::notices),
     ("verdict", "div", head::verdict),
     ("upstreams", "section", upstreams::section),
     ("limits", "section", lists::limits),
     ("duplicates", "section", lists::duplicates),
+    ("credentials", "section", held::credentials),
     ("refusals", "section", lists::refusals),
     ("routes", "section", routes::section),
     ("events", "section", lists::events),
@@ -141,6 +143,10 @@ mod tests {
             "limits": [{"name": evil, "allows": evil, "by": evil, "mode": evil, "set_by": evil,
                 "decisions": {evil: 2}, "most_limited": [{"client": evil, "refused": 3}]}],
             "refusals": {evil: 3},
+            "credentials": [{"name": evil, "kind": evil, "state": "dead", "expires_at": evil,
+                "last_refresh": evil, "last_error": evil}, {"name": evil, "state": evil, "set_by": evil}],
+            "store": {"up": false, "address": evil, "since": evil, "why": evil, "degraded": [evil]},
+            "notify": {"receiver": evil, "waiting": 1, "failing": evil, "results": {evil: 1}},
             "duplicates": [{"id": evil, "upstream": evil, "correlation_id": evil, "what": evil,
                 "vendor_id": evil, "since": evil, "until": evil, "left_seconds": 3}],
             "routes": [{"name": evil, "match": evil, "upstream": evil, "cache": {},
@@ -183,6 +189,7 @@ mod tests {
             "No upstream is configured",
             "No rate limit is configured",
             "Nothing is held",
+            "No credential is held here",
             "Nothing was refused",
             "Nothing has happened yet",
         ] {

@@ -1,6 +1,7 @@
 //! The frame of the page: its bar, what cannot be overlooked, the state in one sentence, and the
 //! dialog that asks before something is changed.
 
+use super::held;
 use super::markup::{Markup, at, counted, items, lasting, word};
 use serde_json::Value;
 
@@ -55,6 +56,7 @@ pub(super) fn notices(page: &mut Markup, state: &Value) {
         page.value(&config["last_error"]).raw("</pre></div>");
     }
     store(page, &state["store"]);
+    held::notices(page, state);
     for what in items(&config["needs_restart"]) {
         page.raw("<div class=\"notice warn\"><strong>Needs a restart:</strong> ")
             .value(what);
@@ -129,6 +131,7 @@ pub(super) fn about(page: &mut Markup, state: &Value) {
     });
     page.raw("</dd></div><div><dt>Running for</dt><dd>")
         .text(lasting(&state["up_seconds"]));
+    held::places(page, state);
     page.raw("</dd></div></dl>");
     let warnings = items(&config["warnings"]);
     if !warnings.is_empty() {
