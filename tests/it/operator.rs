@@ -1,6 +1,8 @@
 //! The verbs that ask a running proxy: what they print, what they change, and how they end.
 
-use crate::support::proxy::File;
+use std::io::{BufRead as _, BufReader};
+
+use crate::support::proxy::{BINARY, File};
 use crate::support::verbs::{Ended, verb, verb_in};
 use crate::support::*;
 
@@ -106,6 +108,33 @@ fn the_token_of_the_file_is_used_and_never_shown() {
     assert_eq!(ended_without.code, Some(2), "{}", ended_without.text());
     let said = format!("{}{}{}", ended.text(), ended_without.text(), proxy.stderr());
     assert!(!said.contains("canary"), "{said}");
+}
+
+#[test]
+fn a_demo_that_is_stopped_leaves_nothing_behind() {
+    for signal in ["TERM", "INT"] {
+        let place = tempfile::tempdir().unwrap();
+        let left = || std::fs::read_dir(place.path()).unwrap().count();
+        let mut child = std::process::Command::new(BINARY)
+            .args(["demo", "--keep", "--speed", "20"])
+            .env("TMPDIR", place.path())
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told = said.any(|line| line.unwrap().contains("s] open"));
+        assert!(told && left() == 1);
+        let id = child.id().to_string();
+        let sent = std::process::Command::new("kill")
+            .args([&format!("-{signal}"), &id])
+            .status();
+        assert!(sent.unwrap().success());
+        // Nobody may be left waiting for its story to be read.
+        said.for_each(drop);
+        assert!(child.wait().unwrap().success(), "{signal}");
+        assert_eq!(left(), 0, "{signal}");
+    }
 }
 
 #[test]
