@@ -191,7 +191,51 @@ fn why(breaker: &Value) -> String {
     }
 }
 
+/// Circuits that let nothing or little through: since when, until when, why, and by which requests.
+fn troubles(out: &mut String, status: &Value) {
+    let shut = |b: &&Value| matches!(word(b, "/state"), "open" | "half-open");
+    for breaker in list(status, "/breakers").iter().filter(shut) {
+        let (name, state) = (word(breaker, "/name"), word(breaker, "/state"));
+        let (since, until) = (word(breaker, "/since"), word(breaker, "/until"));
+        let why = why(breaker);
+        writeln!(out, "{name} is {state} since {since}, until {until}: {why}").ok();
+        for failure in list(breaker, "/last_failures").iter().rev() {
+            let (at, error) = (word(failure, "/at"), word(failure, "/error"));
+            let id = word(failure, "/correlation_id");
+            writeln!(out, "  {at} {id}: {error}").ok();
+        }
+    }
+}
+
+/// What the replicas share and what is held, where something is amiss.
+fn lacks(out: &mut String, status: &Value) {
+    if status.pointer("/store/up") == Some(&Value::Bool(false)) {
+        let (since, why) = (word(status, "/store/since"), word(status, "/store/why"));
+        writeln!(out, "THE SHARED STORE IS AWAY since {since}: {why}").ok();
+        for what in list(status, "/store/degraded") {
+            writeln!(out, "  {}", what.as_str().unwrap_or("-")).ok();
+        }
+    }
+    for held in list(status, "/credentials") {
+        let (name, state) = (word(held, "/name"), word(held, "/state"));
+        if !matches!(state, "ready" | "not set") {
+            writeln!(
+                out,
+                "credential {name}: {state}, {}",
+                word(held, "/last_error")
+            )
+            .ok();
+        }
+    }
+    if let Some(why) = status.pointer("/notify/failing").and_then(Value::as_str) {
+        let receiver = word(status, "/notify/receiver");
+        writeln!(out, "notifications to {receiver} fail: {why}").ok();
+    }
+}
+
 fn notes(out: &mut String, status: &Value) {
+    troubles(out, status);
+    lacks(out, status);
     for limit in list(status, "/limits") {
         let refused = number(limit, "/decisions/limited");
         let most = list(limit, "/most_limited").first();
@@ -249,11 +293,18 @@ mod tests {
                 "recent": {"per_second": 1.6, "error_ratio": 0.048, "p95_ms": 128.0},
                 "breaker": {"name": "vapi", "state": "open", "for_seconds": 12, "left_seconds": 18,
                     "reason": "3 calls in a row failed"}}],
-            "breakers": [{"name": "vapi"}, {"name": "joint", "state": "closed", "for_seconds": 5,
+            "breakers": [{"name": "vapi", "state": "open", "since": "S", "until": "U",
+                "reason": "3 calls in a row failed",
+                "last_failures": [{"at": "T", "correlation_id": "order-9", "error": "it answered 500"}]},
+                {"name": "joint", "state": "closed", "for_seconds": 5,
                 "override": {"state": "closed", "reason": "a drill"}}],
             "limits": [{"name": "few", "allows": "10 a minute", "decisions": {"limited": 4},
                 "most_limited": [{"client": "10.0.0.1", "refused": 4}]}],
             "duplicates": [{"correlation_id": "order-1"}],
+            "credentials": [{"name": "google", "state": "dead", "last_error": "invalid_grant"},
+                {"name": "vapi", "state": "ready"}],
+            "store": {"up": false, "since": "S", "why": "refused", "degraded": ["limit few counts alone"]},
+            "notify": {"receiver": "https://h", "failing": "it answered 500"},
         });
         assert_eq!(
             table(&status, false),
@@ -265,6 +316,12 @@ proxy.yaml:1:1: wrong
 UPSTREAM  CIRCUIT  FOR   UNTIL      CALLS/S  ERRORS  P95     IN FLIGHT  WAITING  WHY
 vapi      open     12 s  18 s left  1.6      4.8%    128 ms  3          1        3 calls in a row failed
 (joint)   closed   5 s   -          -        -       -       -          -        held closed: a drill
+vapi is open since S, until U: 3 calls in a row failed
+  T order-9: it answered 500
+THE SHARED STORE IS AWAY since S: refused
+  limit few counts alone
+credential google: dead, invalid_grant
+notifications to https://h fail: it answered 500
 limit few: 10 a minute, 4 refused, 10.0.0.1 most often (4)
 duplicate guard: 1 held, the latest for order-1
 "

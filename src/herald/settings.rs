@@ -94,7 +94,8 @@ impl Settings {
         }
     }
 
-    pub(super) fn receiver(&self) -> String {
+    /// Scheme and host: fit to be shown.
+    pub fn receiver(&self) -> String {
         let scheme = if self.endpoint.tls { "https" } else { "http" };
         let host = self.endpoint.host_field.to_str().unwrap_or_default();
         format!("{scheme}://{host}")

@@ -41,7 +41,10 @@ pub struct Circuit {
     pools: Mutex<Vec<Weak<Pool>>>,
     bulkheads: Mutex<Vec<Weak<Bulkhead>>>,
     state: Gauge,
+    /// Since when, and until when.
+    times: [Gauge; 2],
     totals: [Counter; 3],
+    openings: [(&'static str, Counter); 6],
     hints: Counter,
 }
 
@@ -68,6 +71,16 @@ impl Circuit {
             bulkheads: Mutex::default(),
             hints,
             state: metrics.gauge("circuit_breaker_state", &service),
+            times: [
+                metrics.gauge("trunkline_breaker_since_timestamp_seconds", &service),
+                metrics.gauge("trunkline_breaker_until_timestamp_seconds", &service),
+            ],
+            openings: Reason::OPENING.map(|reason| {
+                let labels = [("service", name), ("reason", reason)];
+                let counter = metrics.counter("trunkline_breaker_openings_total", &labels);
+                counter.increment(0);
+                (reason, counter)
+            }),
             totals: [
                 metrics.counter("circuit_breaker_failures_total", &service),
                 metrics.counter("circuit_breaker_opens_total", &service),
@@ -161,13 +174,21 @@ impl Circuit {
 
     /// Brings the metrics up to date: states change by the clock, so they are read when asked for.
     pub fn publish(&self) {
-        let state = match self.breaker.state(clock::now()) {
+        let snapshot = self.breaker.snapshot(clock::now());
+        for (gauge, at) in self
+            .times
+            .iter()
+            .zip([Some(snapshot.since), snapshot.until])
+        {
+            gauge.set(at.map_or(0.0, seconds));
+        }
+        let state = match snapshot.state {
             State::Closed => 0.0,
             State::HalfOpen => 1.0,
             State::Open => 2.0,
         };
         self.state.set(state);
-        let totals = self.breaker.totals();
+        let totals = snapshot.totals;
         let values = [totals.failures, totals.opens, totals.closes];
         for (counter, value) in self.totals.iter().zip(values) {
             counter.absolute(value);
@@ -182,6 +203,10 @@ impl Circuit {
 
     fn announce(&self, transition: &Transition) {
         if transition.to == State::Open {
+            let label = transition.reason.label();
+            for (_, counter) in self.openings.iter().filter(|(l, _)| Some(*l) == label) {
+                counter.increment(1);
+            }
             for pool in lock(&self.pools).iter().filter_map(Weak::upgrade) {
                 pool.clear();
             }
@@ -212,6 +237,12 @@ impl Circuit {
             fleet.tell_opened(&self.name, lasts.unwrap_or_default());
         }
     }
+}
+
+/// Seconds since 1970.
+fn seconds(at: Instant) -> f64 {
+    let since = clock::shown(at).duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs_f64()
 }
 
 /// A permit that announces what it brings about.

@@ -11,6 +11,8 @@ pub mod hold;
 pub mod refused;
 mod story;
 
+pub use story::Standing;
+
 use crate::cache::{Cache, Writes};
 use crate::clock;
 use crate::credential::Credentials;

@@ -88,3 +88,48 @@ impl<'a> Story<'a> {
         })
     }
 }
+
+/// How a circuit stands and what led to it, for those whom it refuses.
+pub struct Standing {
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// When the next probe may go out or the override ends, RFC 3339.
+    pub until: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// The last failure.
+    pub last_error: String,
+    /// The requests that failed last.
+    pub correlation_ids: Vec<String>,
+}
+
+impl Standing {
+    /// As it is now.
+    pub fn of(circuit: &Circuit) -> Standing {
+        let snapshot = circuit.breaker().snapshot(clock::now());
+        let shown = |at| clock::rfc3339(clock::shown(at));
+        let evidence = circuit.evidence();
+        Standing {
+            since: shown(snapshot.since),
+            until: snapshot.until.map(shown),
+            reason: snapshot.reason.map_or_else(String::new, |r| r.to_string()),
+            last_error: evidence
+                .last()
+                .map_or_else(String::new, |e| e.error.clone()),
+            correlation_ids: evidence.into_iter().map(|e| e.correlation_id).collect(),
+        }
+    }
+
+    /// The same as members of an answer.
+    pub fn facts(&self, name: &str, state: &str) -> Value {
+        json!({
+            "name": name,
+            "state": state,
+            "since": self.since,
+            "until": self.until,
+            "reason": self.reason,
+            "last_error": self.last_error,
+            "correlation_ids": self.correlation_ids,
+        })
+    }
+}

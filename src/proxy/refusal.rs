@@ -114,6 +114,8 @@ pub struct Refusal {
     pub unknown: bool,
     /// Whether a part of the request was left unread, so that its connection cannot go on.
     pub unread: bool,
+    /// How the circuit stands that refuses, and what led to it.
+    pub circuit: Option<Box<Value>>,
     status: Option<StatusCode>,
     error: Option<&'static str>,
 }
@@ -129,6 +131,7 @@ impl Refusal {
             contacted: false,
             unknown: false,
             unread: false,
+            circuit: None,
             status: None,
             error: None,
         }
@@ -228,7 +231,7 @@ impl Refusal {
         let status = self.code_in(dialect);
         let title = status.canonical_reason().unwrap_or("Error");
         let kind = format!("urn:trunkline:problem:{label}");
-        let facts = json!({
+        let mut facts = json!({
             "type": kind,
             "status": status.as_u16(),
             "detail": self.detail,
@@ -238,6 +241,9 @@ impl Refusal {
             "retry_after_seconds": self.retry_after.map(whole_seconds),
             "upstream_contacted": self.contacted,
         });
+        if let (Some(circuit), Value::Object(facts)) = (&self.circuit, &mut facts) {
+            facts.insert("circuit".to_owned(), Value::clone(circuit));
+        }
         let with = |more: Value| joined(more, &facts);
         match dialect {
             Dialect::Generic => with(json!({"type": kind, "title": title})),

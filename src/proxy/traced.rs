@@ -4,6 +4,8 @@
 //! anyway. Never a query, a header's value or a credential. Nothing here runs for a request that is
 //! not kept.
 
+use crate::live::Standing;
+use crate::policy::breaker::State;
 use crate::policy::outcome::Outcome;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Way;
@@ -78,12 +80,20 @@ fn cut_short(exchange: &Exchange) -> bool {
 }
 
 /// The circuit let nothing through: told on the exchange's own span, as nothing was sent.
-pub fn circuit_refused(exchange: &Exchange, circuit: &str, state: &str) {
+pub fn circuit_refused(exchange: &Exchange, circuit: &str, (state, standing): (State, &Standing)) {
     if let Some(span) = &exchange.span {
+        let ids = standing.correlation_ids.join(",");
+        let until = standing.until.as_deref().unwrap_or_default();
         let attributes = [
-            ("trunkline.circuit.name", Value::Text(circuit)),
-            ("trunkline.circuit.state", Value::Text(state)),
+            ("trunkline.circuit.name", circuit),
+            ("trunkline.circuit.state", state.as_str()),
+            ("trunkline.circuit.since", &standing.since),
+            ("trunkline.circuit.until", until),
+            ("trunkline.circuit.reason", &standing.reason),
+            ("trunkline.circuit.last_error", &standing.last_error),
+            ("trunkline.circuit.correlation_ids", &ids),
         ];
+        let attributes = attributes.map(|(key, value)| (key, Value::Text(value)));
         span.event("trunkline.circuit_refused", &attributes);
     }
 }

@@ -5,6 +5,7 @@
 use crate::clock::{self, Duration};
 use crate::credential::Lack;
 use crate::guard::Held;
+use crate::live::Standing;
 use crate::live::bulkhead::NoPlace;
 use crate::policy::breaker::{Rejected, State};
 use crate::proxy::exchange::Exchange;
@@ -47,14 +48,17 @@ pub fn open(exchange: &Exchange, way: &Way<'_>, no: Rejected) -> Refusal {
     let name = &way.circuit.name;
     let wait = no.retry_after;
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let standing = Standing::of(way.circuit);
     let why = match no.state {
         State::HalfOpen => {
             format!("the circuit of {name} is half-open and its probes are under way")
         }
         _ => {
-            let last = way.circuit.evidence().pop();
-            let last = last.map(|e| format!(" (last failure: {})", e.error));
-            format!("the circuit of {name} is open{}", last.unwrap_or_default())
+            let last = match standing.last_error.as_str() {
+                "" => String::new(),
+                error => format!(" (last failure: {error})"),
+            };
+            format!("the circuit of {name} is open{last}")
         }
     };
     let before = match exchange.attempts {
@@ -65,9 +69,11 @@ pub fn open(exchange: &Exchange, way: &Way<'_>, no: Rejected) -> Refusal {
         "{why}; {before}, next try in {seconds} s; {} sets this",
         way.set_by
     );
-    traced::circuit_refused(exchange, name, no.state.as_str());
+    traced::circuit_refused(exchange, name, (no.state, &standing));
     let mut refusal = Refusal::new(Reason::CircuitOpen, detail).retry_after(wait);
     refusal.contacted = exchange.attempts > 0;
+    let facts = standing.facts(name, no.state.as_str());
+    refusal.circuit = Some(Box::new(facts));
     refusal
 }
 

@@ -53,6 +53,21 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
         "Times the circuit closed again.",
     ),
     (
+        "trunkline_breaker_openings_total",
+        C,
+        "Times the circuit opened, by the reason for it.",
+    ),
+    (
+        "trunkline_breaker_since_timestamp_seconds",
+        G,
+        "Since when the circuit has been in its state.",
+    ),
+    (
+        "trunkline_breaker_until_timestamp_seconds",
+        G,
+        "When the next probe may go out or the override ends; 0 where nothing is due.",
+    ),
+    (
         "trunkline_breaker_hints_total",
         C,
         "Openings of a circuit that other replicas told of.",

@@ -107,6 +107,12 @@ fn every_change_is_told_once_and_in_order_with_why_and_which_requests() {
     assert_eq!(first["upstreams"], serde_json::json!(["up"]));
     assert_eq!(first["counts"]["failures_total"], 2);
     assert!(first["since"].as_str() < first["until"].as_str(), "{first}");
+    let explained = verb_in(proxy.config(), &["explain", "GET", "/x"], &[]).text();
+    let told = format!("{} is told of changes", receiver.url());
+    assert!(
+        explained.contains(&told) && !explained.contains("canary"),
+        "{explained}"
+    );
     let status: Value = serde_json::from_str(&proxy.ask(&get("/api/v1/status")).text()).unwrap();
     assert_eq!(first["config"], status["config"]["hash"]);
     wait_for_count(&proxy, "delivered", 3.0);

@@ -105,7 +105,10 @@ fn circuit(page: &mut Markup, breaker: &Value) {
         "half-open" => "Letting probes through for ",
         _ => "Flowing for ",
     });
-    page.text(lasting(&breaker["for_seconds"])).raw(".");
+    page.text(lasting(&breaker["for_seconds"]))
+        .raw(", since ")
+        .time(&breaker["since"])
+        .raw(".");
     let forced = &breaker["override"];
     if shade(breaker) == "half-open" {
         let probes = breaker["probes_in_flight"].as_u64().unwrap_or(0);

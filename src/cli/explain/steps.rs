@@ -71,7 +71,9 @@ impl Steps<'_> {
                 steps.extend(kept::step(self, upstream));
             }
             steps.push(("duplicate guard", self.guard(upstream)));
-            steps.push(("breaker check", check(name, breaker)));
+            let told = self.plan.notify.as_ref().map(|notify| notify.receiver());
+            let told = told.map_or_else(String::new, |to| format!("; {to} is told of changes"));
+            steps.push(("breaker check", check(name, breaker) + &told));
             steps.push(("concurrency", self.concurrency(upstream)));
             steps.push(("breaker permit", permit(breaker)));
             steps.extend(account::credential(self.plan, self.route));

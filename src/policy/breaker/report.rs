@@ -130,6 +130,35 @@ pub enum Reason {
     Disabled,
 }
 
+impl Reason {
+    /// The labels of what can open a circuit.
+    pub const OPENING: [&'static str; 6] = [
+        "consecutive_failures",
+        "failure_rate",
+        "slow_rate",
+        "probe_failed",
+        "operator",
+        "hint",
+    ];
+
+    /// Its label, where it can open a circuit.
+    #[must_use]
+    pub const fn label(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::ConsecutiveFailures { .. } => "consecutive_failures",
+            Self::FailureRate { .. } => "failure_rate",
+            Self::SlowRate { .. } => "slow_rate",
+            Self::ProbeFailed => "probe_failed",
+            Self::Operator { .. } => "operator",
+            Self::Hint => "hint",
+            Self::ProbesSucceeded { .. }
+            | Self::RecoveryTimeElapsed
+            | Self::OverrideEnded
+            | Self::Disabled => return None,
+        })
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -93,6 +93,12 @@ impl Span {
         text(&self.0.attributes, key)
     }
 
+    /// An attribute of one of its events as text.
+    pub fn told(&self, key: &str) -> Option<String> {
+        let mut events = self.0.events.iter();
+        events.find_map(|event| text(&event.attributes, key))
+    }
+
     pub fn is(&self, kind: SpanKind) -> bool {
         self.0.kind() == kind
     }
