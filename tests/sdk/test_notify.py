@@ -18,6 +18,8 @@ upstreams:
   vapi: {{ url: "http://127.0.0.1:9", breaker: {{ failure_threshold: 1, recovery_timeout: 1m }} }}
 routes: [{{ name: all, match: {{ path: "/{{*rest}}" }}, upstream: vapi }}]
 notify: {{ url: "{url}", secret_file: secret }}
+listen: [{{ name: app, address: "${{TRUNKLINE_LISTEN}}" }}]
+admin: {{ address: "${{TRUNKLINE_ADMIN}}" }}
 """
 
 
