@@ -55,7 +55,7 @@ pub struct Wanted<'a> {
     /// On whose account.
     pub account: &'a Account,
     /// Which client's, where the credential is not its own.
-    pub client: Option<u64>,
+    pub client: Option<u128>,
     /// Its fields.
     pub fields: &'a HeaderMap,
     /// Fields that the route leaves out.
@@ -74,7 +74,13 @@ impl Key {
         parts.place(&wanted.place);
         parts.maybe(wanted.query.map(str::as_bytes));
         parts.add(wanted.account.bytes());
-        parts.maybe(wanted.client.map(u64::to_be_bytes).as_ref().map(|c| &c[..]));
+        parts.maybe(
+            wanted
+                .client
+                .map(u128::to_be_bytes)
+                .as_ref()
+                .map(|c| &c[..]),
+        );
         let counts = |name: &&HeaderName| {
             !differs_by_nature(name.as_str())
                 && *name != wanted.correlation
@@ -318,7 +324,7 @@ mod tests {
         path: String,
         query: Option<String>,
         account: Option<Account>,
-        client: Option<u64>,
+        client: Option<u128>,
         fields: HeaderMap,
         ignore: Vec<HeaderName>,
     }

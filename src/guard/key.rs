@@ -148,6 +148,13 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// All of it. It stands for the account too: it goes nowhere as it is.
+    pub(super) fn bytes(&self) -> &Digest {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Scope(..)")

@@ -13,6 +13,7 @@ mod file;
 mod key;
 mod memory;
 mod record;
+mod recorded;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -23,6 +24,7 @@ pub use file::StateFileError;
 pub use key::{Account, Create, CreateKey, Scope};
 pub use memory::Bounds;
 pub use record::{Begin, Cover, Held, HeldView, LONGEST_WINDOW, Outcome};
+pub use recorded::{Found, Recorded};
 pub use ticket::Ticket;
 
 use crate::clock::{Instant, SystemTime};

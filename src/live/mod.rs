@@ -17,7 +17,7 @@ use crate::cache::{Cache, Writes};
 use crate::clock;
 use crate::credential::Credentials;
 use crate::fleet::{self, Fleet, News, Tidings};
-use crate::guard::{Answers, Bounds, Guard, StateFileError};
+use crate::guard::{Answers, Bounds, Guard, Recorded, StateFileError};
 use crate::herald::Herald;
 use crate::live::bulkhead::Bulkhead;
 use crate::live::circuit::Circuit;
@@ -60,6 +60,7 @@ pub struct Live {
     in_flight: Mutex<HashMap<String, Arc<AtomicU64>>>,
     guard: OnceLock<Guard>,
     answers: Answers,
+    recorded: OnceLock<Recorded>,
     events_answered: Answers,
     hold: Arc<Hold>,
     fleet: OnceLock<Fleet>,
@@ -83,6 +84,7 @@ impl Default for Live {
             in_flight: Mutex::default(),
             guard: OnceLock::new(),
             answers: Answers::new(ANSWER_BYTES),
+            recorded: OnceLock::new(),
             events_answered: Answers::new(EVENT_BYTES),
             hold: Arc::default(),
             fleet: OnceLock::new(),
@@ -211,6 +213,7 @@ impl Live {
             failed: write("failed"),
         };
         self.cache.share(fleet.shelf(), writes);
+        self.recorded.get_or_init(|| Recorded::new(fleet.shelf()));
         Ok(())
     }
 
@@ -244,6 +247,11 @@ impl Live {
     /// What was answered under an `Idempotency-Key`.
     pub fn answers(&self) -> &Answers {
         &self.answers
+    }
+
+    /// The same at all replicas, where they share.
+    pub fn recorded(&self) -> Option<&Recorded> {
+        self.recorded.get()
     }
 
     /// What was answered to events of vendors.

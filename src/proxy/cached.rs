@@ -259,7 +259,10 @@ fn concerns(prepared: &Prepared, asked: &Asked, body: Option<&Incoming>) -> bool
 fn key(exchange: &Exchange, cache: &RouteCache, prepared: &Prepared) -> Key {
     let fields = &prepared.head.headers;
     let held = exchange.route().and_then(|route| route.credential.as_ref());
-    let client = exchange.identity.as_ref().map(|who| who.key.as_u64());
+    let client = exchange.identity.as_ref().map(|who| match who.fleet {
+        Some(key) => key.as_u128(),
+        None => u128::from(who.key.as_u64()),
+    });
     Key::of(&Wanted {
         route: &cache.name,
         place: place(prepared),

@@ -54,11 +54,11 @@ pub struct Job {
 /// # Errors
 /// [`HangUp`]: the attempt ended without a word, which is a defect.
 pub async fn answer(
-    exchange: Box<Exchange>,
+    mut exchange: Box<Exchange>,
     job: Job,
     rescue: Option<Box<Rescue>>,
 ) -> Result<Response<ResponseBody>, HangUp> {
-    let owner = match keyed::claim(&exchange, &job).await {
+    let owner = match keyed::claim(&mut exchange, &job).await {
         Ok(Claimed::Mine(owner)) => owner,
         Ok(Claimed::Recorded(answer)) => return Ok(keyed::replay(exchange, &answer)),
         Err(refusal) => return Ok(refused(exchange, &refusal, false)),

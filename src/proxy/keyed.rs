@@ -2,10 +2,14 @@
 //!
 //! The key is claimed before the duplicate guard is asked: what was answered under it is given
 //! again, equal requests wait for the one that runs, and another request under it is a conflict.
-//! A key never licenses a repeat upstream, since the vendors ignore it. Called by `create`.
+//! Where replicas share, what another has recorded counts too. A key never licenses a repeat upstream,
+//! since the vendors ignore it. Called by `create`.
 
 use crate::clock::{self, Duration};
-use crate::guard::{Claim, LONGEST_BODY, Owner, Scope, StoredAnswer, UnknownAnswer};
+use crate::guard::{
+    Claim, CreateKey, Found, LONGEST_BODY, Owner, Scope, StoredAnswer, UnknownAnswer,
+};
+use crate::policy::identity::FleetKey;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::create::{self, Job};
 use crate::proxy::exchange::Exchange;
@@ -39,7 +43,7 @@ pub enum Claimed {
 /// `bad_request`: no key can look like that; `idempotency_conflict`: it was used for another
 /// request; `outcome_unknown`: nobody knows what became of the request that ran; `upstream_timeout`:
 /// it still runs.
-pub async fn claim(exchange: &Exchange, job: &Job) -> Result<Claimed, Refusal> {
+pub async fn claim(exchange: &mut Exchange, job: &Job) -> Result<Claimed, Refusal> {
     let fields = &job.prepared.head.headers;
     let Some(key) = key(fields)? else {
         return Ok(Claimed::Mine(None));
@@ -59,10 +63,41 @@ pub async fn claim(exchange: &Exchange, job: &Job) -> Result<Claimed, Refusal> {
         return Err(still_running(allowed));
     };
     match claimed {
-        Claim::Run(owner) => Ok(Claimed::Mine(Some(owner))),
+        Claim::Run(owner) => {
+            let fleet = exchange.identity.as_ref().and_then(|who| who.fleet);
+            let scope =
+                |who: FleetKey| Scope::of(&account, &who.as_u128().to_be_bytes(), route, key);
+            elsewhere(exchange, owner, (fleet.map(scope), request)).await
+        }
         Claim::Recorded(answer) => Ok(Claimed::Recorded(answer)),
         Claim::Conflict => Err(conflict()),
         Claim::Unknown(unknown) => Err(lost(exchange, &unknown)),
+    }
+}
+
+/// What another replica has recorded under the key; where it is nothing, the request may go out.
+async fn elsewhere(
+    exchange: &mut Exchange,
+    owner: Owner,
+    (scope, request): (Option<Scope>, CreateKey),
+) -> Result<Claimed, Refusal> {
+    let table = std::sync::Arc::clone(&exchange.table);
+    let Some((recorded, scope)) = table.live.recorded().zip(scope) else {
+        return Ok(Claimed::Mine(Some(owner)));
+    };
+    match recorded.find(&scope, &request).await {
+        Some(Found::Answer(answer)) => {
+            owner.record(answer.clone(), clock::now());
+            Ok(Claimed::Recorded(std::sync::Arc::new(answer)))
+        }
+        Some(Found::Other) => {
+            owner.forget();
+            Err(conflict())
+        }
+        None => {
+            exchange.keyed = Some(Box::new((scope, request)));
+            Ok(Claimed::Mine(Some(owner)))
+        }
     }
 }
 
@@ -131,7 +166,13 @@ pub(super) fn marked(answer: &StoredAnswer) -> HeaderMap {
 /// of events goes through as it comes.
 pub async fn record(exchange: &Exchange, answer: &mut Response<UpstreamBody>, owner: Owner) {
     match copy(exchange, answer).await {
-        Ok(stored) => owner.record(stored, clock::now()),
+        Ok(stored) => {
+            let recorded = exchange.table.live.recorded();
+            if let (Some(recorded), Some(keyed)) = (recorded, &exchange.keyed) {
+                recorded.keep(&keyed.0, &keyed.1, &stored).await;
+            }
+            owner.record(stored, clock::now());
+        }
         Err(why) => owner.unrecorded(why, clock::now()),
     }
 }

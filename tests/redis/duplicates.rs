@@ -232,6 +232,43 @@ fn the_window_ends_everywhere_by_the_stores_clock() {
 }
 
 #[test]
+fn what_one_has_answered_under_a_key_all_answer() {
+    let mut redis = Redis::start();
+    let made = reply(201)
+        .header("X-Made", "1")
+        .body("{\"sid\":\"canary\"}");
+    let upstream = Upstream::script([made]);
+    let proxies = replicas(3, &redis.url(), &file(&upstream, PATIENT));
+    let keyed = |id: &str| call(id).header("Idempotency-Key", "canary-key");
+    let first = proxies[0].send(&keyed("first-1"));
+    assert_eq!(
+        (first.status, first.header("Idempotent-Replayed")),
+        (201, None)
+    );
+    let again = proxies[1].send(&keyed("second-2"));
+    assert_eq!((again.status, again.text()), (201, first.text()));
+    assert_eq!(again.header("Idempotent-Replayed"), Some("true"));
+    assert_eq!(again.header("X-Made"), Some("1"));
+    let other = keyed("third-3").body("To=%2B15550009&From=%2B15550002");
+    for proxy in &proxies[1..] {
+        assert_eq!(proxy.send(&other).status, 422);
+    }
+    for key in redis.keys() {
+        let value = redis.ask(&["GET", &key]);
+        assert!(
+            !key.contains("canary") && !value.contains("canary"),
+            "{key}"
+        );
+    }
+    // What a replica has given once, it gives without the store.
+    redis.kill();
+    wait_for_store(&proxies[1], 0.0);
+    let alone = proxies[1].send(&keyed("fourth-4"));
+    assert_eq!((alone.status, alone.text()), (201, first.text()));
+    assert_eq!(upstream.count(), 1);
+}
+
+#[test]
 fn killed_frozen_and_flushed_under_load_no_create_fails() {
     let mut redis = Redis::start();
     let upstream = Upstream::script([reply(201)]);

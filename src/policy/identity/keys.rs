@@ -70,6 +70,13 @@ impl FleetKey {
     }
 }
 
+impl FleetKey {
+    /// All 128 bits.
+    pub fn as_u128(self) -> u128 {
+        u128::from_be_bytes(self.0)
+    }
+}
+
 impl fmt::Display for FleetKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
