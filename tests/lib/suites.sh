@@ -152,7 +152,8 @@ suite_loom() {
 }
 
 # Each target for FUZZ_SECONDS, from its seeds. The compiler's own counters guide it, so that no other toolchain is
-# needed; an input that breaks a target stays in tests/.work/fuzz, and belongs among its seeds once that is mended.
+# needed; an input that breaks a target stays in tests/.work/fuzz, and belongs among its seeds once that is mended. SIGPIPE
+# is ignored, as Rust's own main would ignore it.
 suite_fuzz() {
     local target seconds=${FUZZ_SECONDS:-20} flags
     need g++ g++
@@ -166,9 +167,9 @@ suite_fuzz() {
     for target in tests/fuzz/targets/*.rs; do
         target=$(basename "$target" .rs)
         mkdir -p "$WORK/fuzz/$target"
-        if "$PWD/target/fuzz/$(host)/release/$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 \
-            -print_final_stats=1 -verbosity=0 -artifact_prefix="$WORK/fuzz/$target-" \
-            "$WORK/fuzz/$target" "tests/fuzz/seeds/$target"; then
+        if (trap '' PIPE && exec "$PWD/target/fuzz/$(host)/release/$target" -max_total_time="$seconds" \
+            -rss_limit_mb=2048 -timeout=20 -print_final_stats=1 -verbosity=0 -artifact_prefix="$WORK/fuzz/$target-" \
+            "$WORK/fuzz/$target" "tests/fuzz/seeds/$target"); then
             passed=$((passed + 1))
         else
             printf 'fuzz: %s is broken by an input in %s\n' "$target" "$WORK/fuzz"
