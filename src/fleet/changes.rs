@@ -119,12 +119,13 @@ impl Changes {
     }
 
     /// Whether a change of what bears that mark, or that field's, is still to be told.
-    pub fn is_due(&self, mark: &str, field: &str) -> bool {
+    pub fn is_due(&self, wanted: &str, field: &str) -> bool {
         let state = self.state();
         let mut untold = state.telling.iter().chain(&state.due);
         untold.any(|change| {
             let all = |named: &String| named == field || named == ALL;
-            change.marks.iter().any(|other| other == mark) || change.field.as_ref().is_some_and(all)
+            change.marks.iter().any(|other| other == wanted)
+                || change.field.as_ref().is_some_and(all)
         })
     }
 
