@@ -506,7 +506,7 @@ const OWN_SECRETS: &[&str] = &["credential/keeper.rs"];
 
 #[test]
 fn secrets_are_compared_in_a_time_that_tells_nothing() {
-    const NAMES: &[&str] = &["mark", "signature", "secret", "token", "password"];
+    const NAMES: &[&str] = &["signature", "secret", "token", "password"];
     let mut faults = Vec::new();
     for source in sources() {
         let constant = source.code.matches("verify_slices_are_equal(").count();
@@ -518,6 +518,7 @@ fn secrets_are_compared_in_a_time_that_tells_nothing() {
             ));
         }
         let strangers = !OWN_SECRETS.contains(&source.path.as_str());
+        let marks = source.path.starts_with("webhook/");
         let suspects = source
             .code
             .lines()
@@ -528,7 +529,7 @@ fn secrets_are_compared_in_a_time_that_tells_nothing() {
             let named = sides
                 .flat_map(|w| [w[0], w[2]])
                 .map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()))
-                .any(|word| NAMES.contains(&word));
+                .any(|word| NAMES.contains(&word) || (word == "mark" && marks));
             if named || line.contains("expose") {
                 faults.push(format!("src/{}: {}", source.path, line.trim()));
             }
