@@ -44,22 +44,24 @@ pub fn strip(fields: &mut HeaderMap, ours: &HeaderName) {
     strip_with(fields, ours, |_| false);
 }
 
-/// Removes hop-by-hop fields and those for which `also` holds. One look at each field.
+/// Removes hop-by-hop fields and those for which `also` holds. One look at each field; the one field
+/// that most messages have of these is held in no list.
 pub fn strip_with(fields: &mut HeaderMap, ours: &HeaderName, also: impl Fn(&str) -> bool) {
-    let mut gone: Vec<HeaderName> = Vec::new();
-    for name in fields.keys() {
-        if is_hop_by_hop(name.as_str()) || also(name.as_str()) {
-            gone.push(name.clone());
-        }
-    }
-    if gone.contains(&header::CONNECTION) {
+    let goes = |name: &&HeaderName| is_hop_by_hop(name.as_str()) || also(name.as_str());
+    let mut found = fields.keys().filter(goes).cloned();
+    let Some(first) = found.next() else {
+        return;
+    };
+    let mut more: Vec<HeaderName> = found.collect();
+    if first == header::CONNECTION || more.contains(&header::CONNECTION) {
         for nominated in fields.get_all(header::CONNECTION) {
             for token in nominated.as_bytes().split(|b| *b == b',') {
-                gone.extend(nominated_field(token.trim_ascii(), ours));
+                more.extend(nominated_field(token.trim_ascii(), ours));
             }
         }
     }
-    for name in gone {
+    fields.remove(first);
+    for name in more {
         fields.remove(name);
     }
 }
