@@ -45,7 +45,7 @@ pub struct Exchange {
     pub arrived: Instant,
     /// What ties it together.
     pub correlation: HeaderValue,
-    /// What it says of the trace it belongs to.
+    /// What it says of the trace it belongs to, where a trace or the log is to have it.
     pub trace: Option<HeaderValue>,
     /// Its span, where it is traced and kept.
     pub span: Option<Box<Span>>,
@@ -106,7 +106,9 @@ impl Exchange {
         let correlation = correlation_id(&table, client.address.ip(), &head.headers);
         let asked = (head.method.clone(), head.uri.clone(), head.version);
         let mut exchange = Self::untouched((table, Arc::clone(worker)), client, correlation, asked);
-        exchange.trace = head.headers.get(&TRACEPARENT).cloned();
+        if worker.traces.is_some() || exchange.table.plan.access_log != Format::Off {
+            exchange.trace = head.headers.get(&TRACEPARENT).cloned();
+        }
         exchange.span = traced::begin(&exchange, head);
         exchange
     }

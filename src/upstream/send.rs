@@ -201,13 +201,13 @@ async fn exchange(
 struct Patience<'a> {
     upload: Option<&'a Progress>,
     seen: u64,
-    waits: Waits,
+    waits: &'a Waits,
     began: Instant,
     due: Instant,
 }
 
 impl<'a> Patience<'a> {
-    fn new(upload: Option<&'a Progress>, waits: &Waits, began: Instant) -> Self {
+    fn new(upload: Option<&'a Progress>, waits: &'a Waits, began: Instant) -> Self {
         let step = match upload {
             None => waits.first_byte,
             Some(_) => waits.first_byte.min(waits.upload.pause),
@@ -216,7 +216,7 @@ impl<'a> Patience<'a> {
         Patience {
             upload,
             seen: 0,
-            waits: *waits,
+            waits,
             began,
             due,
         }
