@@ -41,7 +41,10 @@ TOKEN = b'{"access_token": "for an hour", "token_type": "Bearer", "expires_in": 
 
 
 class Vendor:
-    """Answers 503 below `/503`, a token on `/token`, else 200; keeps the `traceparent` of what it was sent."""
+    """Answers 503 below `/503`, a token on `/token`, else 200; keeps the `traceparent` of each attempt.
+
+    What the proxy asks or tells on its own account, a token or a change of a circuit, is no attempt.
+    """
 
     def __init__(self):
         vendor = self
@@ -51,7 +54,8 @@ class Vendor:
             protocol_version = "HTTP/1.1"
 
             def answer(self):
-                vendor.parents.append(self.headers.get("traceparent"))
+                if self.path not in ("/token", "/hook"):
+                    vendor.parents.append(self.headers.get("traceparent"))
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 self.send_response(503 if self.path.startswith("/503") else 200)
                 body = TOKEN if self.path == "/token" else b"ok"
