@@ -5,10 +5,7 @@
 
 use super::secret::Secret;
 use super::settings::{Endpoint, OAuthSettings};
-use crate::clock::{self, Duration};
-use crate::policy::pace::Pace;
-use crate::upstream::error::SetBy;
-use crate::upstream::pool::{Care, Reuse};
+use crate::clock::Duration;
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::send::{Link, Waits, send};
@@ -97,22 +94,8 @@ async fn call(
 }
 
 fn waits(settings: &OAuthSettings) -> Waits {
-    let total = settings.total;
     Waits {
         connect: settings.connect,
-        first_byte: total,
-        idle: total,
-        upload: Pace {
-            pause: total,
-            rate: 0,
-        },
-        total,
-        set_by: SetBy::Configuration,
-        deadline: clock::now() + total,
-        reuse: Reuse {
-            max_idle: Duration::ZERO,
-            look_after: Duration::ZERO,
-            care: Care::None,
-        },
+        ..Waits::within(settings.total, Duration::ZERO)
     }
 }

@@ -9,9 +9,8 @@ use super::settings::Settings;
 use super::sign::sign;
 use super::{Herald, Message};
 use crate::clock::{self, Duration};
-use crate::policy::pace::Pace;
-use crate::upstream::error::{SetBy, UpstreamError};
-use crate::upstream::pool::{Care, Reuse};
+use crate::policy::retry::parse_retry_after;
+use crate::upstream::error::UpstreamError;
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::send::{Link, Waits, send};
@@ -161,7 +160,12 @@ impl Round {
             resolver: &self.resolver,
             upgrades: false,
         };
-        let sent = send(&link, request(settings, message)?, &waits(settings)).await;
+        let sent = send(
+            &link,
+            request(settings, message)?,
+            &Waits::within(settings.timeout, MAX_IDLE),
+        )
+        .await;
         let (head, body) = sent.map_err(|failed| lost(&failed.error))?.into_parts();
         // Read to its end, so that the connection can be used again; what it says is nobody's concern.
         let _ = Limited::new(body, LONGEST_ANSWER).collect().await;
@@ -174,10 +178,10 @@ impl Round {
                 StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
             );
         let asked = head.headers.get(header::RETRY_AFTER);
-        let asked = asked.and_then(|field| field.to_str().ok()?.parse().ok());
+        let asked = asked.and_then(|field| parse_retry_after(field, clock::wall()));
         Err(Failed {
             why: format!("it answered {}", head.status.as_u16()),
-            again: busy.then(|| Duration::from_secs(asked.unwrap_or(0))),
+            again: busy.then(|| asked.unwrap_or_default()),
         })
     }
 
@@ -221,27 +225,6 @@ fn request(settings: &Settings, message: &Message) -> Result<Request<RequestBody
         fields.insert(HeaderName::from_static(name), value);
     }
     Ok(request)
-}
-
-fn waits(settings: &Settings) -> Waits {
-    let within = settings.timeout;
-    Waits {
-        connect: within,
-        first_byte: within,
-        idle: within,
-        upload: Pace {
-            pause: within,
-            rate: 0,
-        },
-        total: within,
-        deadline: clock::now() + within,
-        set_by: SetBy::Configuration,
-        reuse: Reuse {
-            max_idle: MAX_IDLE,
-            look_after: Duration::ZERO,
-            care: Care::None,
-        },
-    }
 }
 
 /// Whatever went wrong on the way may pass: a receiver knows by the id what it has had before.

@@ -61,12 +61,13 @@ impl Address {
         }
         let target = Target::parse(plain)?;
         let endpoint = target.endpoint(None).ok_or("it names no host")?;
-        let query = url.get(plain.len()..).unwrap_or_default();
-        let base = match target.base() {
-            "" => "/",
-            base => base,
+        // Path and query as they stand, the last slash included.
+        let behind = url.split_once("://").map_or("", |(_, behind)| behind);
+        let path = match behind.find(['/', '?']).map(|at| behind.split_at(at).1) {
+            None => "/".to_owned(),
+            Some(query) if query.starts_with('?') => format!("/{query}"),
+            Some(path) => path.to_owned(),
         };
-        let path = format!("{base}{query}");
         match path.parse::<http::uri::PathAndQuery>() {
             Ok(_) => Ok(Address(endpoint, path)),
             Err(_) => Err("its path or query cannot be sent".to_owned()),
@@ -142,8 +143,14 @@ pub(super) mod tests {
     fn an_address_keeps_its_query_and_is_shown_without_its_path() {
         let Address(endpoint, path) =
             Address::parse("https://h.example:8443/a/canary/?t=1").unwrap();
-        assert_eq!((endpoint.port, path.as_str()), (8443, "/a/canary?t=1"));
-        assert_eq!(Address::parse("http://h?x").unwrap().1, "/?x");
+        assert_eq!((endpoint.port, path.as_str()), (8443, "/a/canary/?t=1"));
+        for (url, path) in [
+            ("http://h?x", "/?x"),
+            ("http://h/", "/"),
+            ("http://h/a", "/a"),
+        ] {
+            assert_eq!(Address::parse(url).unwrap().1, path);
+        }
         let mut settings = somewhere();
         settings.path = "/canary".to_owned();
         assert_eq!(settings.receiver(), "http://127.0.0.1:1");

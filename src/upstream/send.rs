@@ -9,7 +9,7 @@ use crate::policy::pace::Pace;
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::connect::connect;
 use crate::upstream::error::{SendError, SetBy, UpstreamError};
-use crate::upstream::pool::{Connection, Pool, Reuse};
+use crate::upstream::pool::{Care, Connection, Pool, Reuse};
 use crate::upstream::request_body::{Progress, RequestBody};
 use crate::upstream::resolve::Resolver;
 use crate::upstream::target::Endpoint;
@@ -58,6 +58,28 @@ pub struct Waits {
 }
 
 impl Waits {
+    /// Those of a request of our own, all of which may take so long: nobody's body is waited for, and it
+    /// may have a connection that lay idle for at most `max_idle`.
+    pub fn within(total: Duration, max_idle: Duration) -> Waits {
+        Waits {
+            connect: total,
+            first_byte: total,
+            idle: total,
+            upload: Pace {
+                pause: total,
+                rate: 0,
+            },
+            total,
+            set_by: SetBy::Configuration,
+            deadline: clock::now() + total,
+            reuse: Reuse {
+                max_idle,
+                look_after: Duration::ZERO,
+                care: Care::None,
+            },
+        }
+    }
+
     /// What an attempt ends with when `total` is over.
     pub fn over(&self) -> UpstreamError {
         UpstreamError::TotalTimeout {

@@ -8,10 +8,9 @@
 use super::settings::Settings;
 use super::{Counters, DROPPED, EXPORTED, Traces, dropped, wire};
 use crate::clock::{self, Duration};
-use crate::policy::pace::Pace;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::error::{SetBy, UpstreamError};
-use crate::upstream::pool::{Care, Pool, Reuse};
+use crate::upstream::error::UpstreamError;
+use crate::upstream::pool::Pool;
 use crate::upstream::request_body::RequestBody;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::send::{Link, Waits, send};
@@ -220,7 +219,12 @@ impl Delivery {
             resolver: &self.resolver,
             upgrades: false,
         };
-        let answer = send(&link, self.request(body)?, &self.waits()).await;
+        let answer = send(
+            &link,
+            self.request(body)?,
+            &Waits::within(self.settings.timeout, MAX_IDLE),
+        )
+        .await;
         let answer = answer.map_err(|failed| lost(&failed.error))?;
         let (head, body) = answer.into_parts();
         let read = Limited::new(body, LONGEST_ANSWER).collect().await;
@@ -264,27 +268,6 @@ impl Delivery {
         let given = self.settings.headers.iter().cloned();
         request.headers_mut().extend(fixed.into_iter().chain(given));
         Ok(request)
-    }
-
-    fn waits(&self) -> Waits {
-        let within = self.settings.timeout;
-        Waits {
-            connect: within,
-            first_byte: within,
-            idle: within,
-            upload: Pace {
-                pause: within,
-                rate: 0,
-            },
-            total: within,
-            deadline: clock::now() + within,
-            set_by: SetBy::Configuration,
-            reuse: Reuse {
-                max_idle: MAX_IDLE,
-                look_after: Duration::ZERO,
-                care: Care::None,
-            },
-        }
     }
 
     fn delivered(&mut self, count: u64, answer: &[u8]) {
