@@ -8,6 +8,7 @@ use super::kept::{Head, Home, Kept};
 use super::key::Selecting;
 use super::verdict::Freshness;
 use crate::clock::{Duration, Instant};
+use crate::fleet::pieces::{Reader, Writer};
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -37,7 +38,7 @@ pub(super) struct Mark {
 /// The answer as bytes.
 pub(super) fn pack(entry: &Kept, mark: &Mark, now: Now) -> Vec<u8> {
     let (head, fresh) = (&*entry.head, &entry.head.freshness);
-    let mut out = Writer(Vec::with_capacity(entry.weight() + 256));
+    let mut out = Writer::with_room(entry.weight() + 256);
     out.piece(mark.life.as_bytes());
     out.piece(mark.route.as_bytes());
     out.piece(&mark.resource);
@@ -66,7 +67,7 @@ pub(super) fn pack(entry: &Kept, mark: &Mark, now: Now) -> Vec<u8> {
         out.piece(value.as_bytes());
     }
     out.piece(&entry.body);
-    out.0
+    out.end()
 }
 
 /// The answer from its bytes, for a request with these fields at that home, if it is of that mark.
@@ -77,7 +78,7 @@ pub(super) fn unpack(
     (home, request): (&Home, &HeaderMap),
 ) -> Option<Kept> {
     let bytes = Bytes::from(bytes);
-    let mut read = Reader { bytes: &bytes };
+    let mut read = Reader::new(&bytes);
     let same = read.piece()? == mark.life.as_bytes()
         && read.piece()? == mark.route.as_bytes()
         && read.piece()? == mark.resource;
@@ -85,7 +86,7 @@ pub(super) fn unpack(
         return None;
     }
     let came = read.number()?;
-    let freshness = read.freshness(since(came, now)?)?;
+    let freshness = freshness(&mut read, since(came, now)?)?;
     let status = StatusCode::from_u16(u16::try_from(read.number()?).ok()?).ok()?;
     let asked = std::str::from_utf8(read.piece()?).ok()?.into();
     let mut selecting = Vec::new();
@@ -112,7 +113,7 @@ pub(super) fn unpack(
         selecting,
         freshness,
     };
-    read.bytes.is_empty().then(|| Kept {
+    read.is_at_end().then(|| Kept {
         head: Arc::new(head),
         body,
     })
@@ -148,56 +149,20 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn number(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_be_bytes());
-    }
-
-    fn count(&mut self, count: usize) {
-        self.number(u64::try_from(count).unwrap_or(u64::MAX));
-    }
-
-    fn piece(&mut self, piece: &[u8]) {
-        self.count(piece.len());
-        self.0.extend_from_slice(piece);
-    }
-}
-
-struct Reader<'a> {
-    bytes: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn number(&mut self) -> Option<u64> {
-        let (number, rest) = self.bytes.split_first_chunk()?;
-        self.bytes = rest;
-        Some(u64::from_be_bytes(*number))
-    }
-
-    fn piece(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.number()?).ok()?;
-        let (piece, rest) = self.bytes.split_at_checked(length)?;
-        self.bytes = rest;
-        Some(piece)
-    }
-
-    fn freshness(&mut self, came: Instant) -> Option<Freshness> {
-        let mut span = || self.number().map(Duration::from_millis);
-        let (initial_age, lifetime) = (span()?, span()?);
-        let (while_revalidating, if_error) = (span()?, span()?);
-        let flags = self.number()?;
-        Some(Freshness {
-            came,
-            initial_age,
-            lifetime,
-            always_ask: flags & 1 != 0,
-            may_be_stale: flags & 2 != 0,
-            while_revalidating,
-            if_error,
-        })
-    }
+fn freshness(read: &mut Reader<'_>, came: Instant) -> Option<Freshness> {
+    let mut span = || read.number().map(Duration::from_millis);
+    let (initial_age, lifetime) = (span()?, span()?);
+    let (while_revalidating, if_error) = (span()?, span()?);
+    let flags = read.number()?;
+    Some(Freshness {
+        came,
+        initial_age,
+        lifetime,
+        always_ask: flags & 1 != 0,
+        may_be_stale: flags & 2 != 0,
+        while_revalidating,
+        if_error,
+    })
 }
 
 const _: () = assert!(SHA256_OUTPUT_LEN > 0, "a held field differs from none");

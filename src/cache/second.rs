@@ -64,7 +64,7 @@ struct Waiting {
 }
 
 impl Second {
-    /// Begins to write behind, and to hear what others have changed, for as long as `store` lives.
+    /// Begins to write behind, and to hear what others have changed, for as long as the fleet lives.
     pub(super) fn start(shelf: Shelf, writes: Writes, store: &Arc<Mutex<Store>>) -> Arc<Second> {
         let heard = Arc::downgrade(store);
         let listener = move |news| {
@@ -82,11 +82,11 @@ impl Second {
             wake: Notify::new(),
             writes,
         });
-        let writer = Arc::downgrade(&second);
+        let writer = Arc::clone(&second);
         second.shelf.spawn(async move {
-            while let Some(second) = writer.upgrade() {
-                second.write().await;
-                second.wake.notified().await;
+            loop {
+                writer.write().await;
+                writer.wake.notified().await;
             }
         });
         second

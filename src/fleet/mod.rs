@@ -16,6 +16,7 @@ mod circuits;
 mod keeper;
 mod limits;
 mod link;
+pub mod pieces;
 pub mod script;
 mod seal;
 mod settings;

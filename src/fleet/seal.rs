@@ -5,9 +5,9 @@
 //! writes to it makes none up: what is cut, altered, moved or of another version does not open. Knows
 //! nothing of what is sealed. Called by the cache and by the guard.
 
+use super::beat::hex;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
-use std::fmt::Write as _;
 
 /// The form of what is sealed, which is its first byte. Another form gets another number.
 const VERSION: u8 = 1;
@@ -23,14 +23,7 @@ impl Seal {
     pub fn of(kind: &str, digest: &[u8; 32]) -> Option<Seal> {
         let root = hmac::Key::new(hmac::HMAC_SHA256, digest);
         let part = |what: &str| hmac::sign(&root, format!("trunkline {kind} {what}").as_bytes());
-        let name = part("name")
-            .as_ref()
-            .iter()
-            .fold(String::new(), |mut out, b| {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "{b:02x}");
-                out
-            });
+        let name = hex(part("name").as_ref());
         let key = UnboundKey::new(&AES_256_GCM, part("key").as_ref()).ok()?;
         Some(Seal {
             name,

@@ -2,11 +2,12 @@
 //!
 //! An answer is written before the client has it, sealed under a digest of what its key means, and stands
 //! there for as long as one does in memory. Nothing fails for want of the store: each replica then answers
-//! from what it has recorded itself. What is under way at another replica is not known here; the guard knows
-//! it. Called by the proxy between the claim of a key and the guard.
+//! from what it has recorded itself. What is under way at another replica is not waited for. Called by the
+//! proxy between the claim of a key and the guard.
 
 use super::answers::{KEPT_FOR, StoredAnswer};
 use super::key::{CreateKey, Scope};
+use crate::fleet::pieces::{Reader, Writer};
 use crate::fleet::{Seal, Shelf};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -62,41 +63,31 @@ fn place(seal: &Seal) -> String {
 }
 
 fn pack(request: &CreateKey, answer: &StoredAnswer) -> Vec<u8> {
-    let mut out = Vec::with_capacity(answer.body.len() + 1024);
-    let mut piece = |bytes: &[u8]| {
-        out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
-        out.extend_from_slice(bytes);
-    };
-    piece(request.hex().as_bytes());
-    piece(answer.status.as_str().as_bytes());
-    piece(&answer.body);
+    let mut out = Writer::with_room(answer.body.len() + 1024);
+    out.piece(request.hex().as_bytes());
+    out.piece(answer.status.as_str().as_bytes());
+    out.piece(&answer.body);
     for (name, value) in &answer.headers {
-        piece(name.as_str().as_bytes());
-        piece(value.as_bytes());
+        out.piece(name.as_str().as_bytes());
+        out.piece(value.as_bytes());
     }
-    out
+    out.end()
 }
 
-fn unpack(mut bytes: &[u8], request: &CreateKey) -> Option<Found> {
-    let mut piece = || {
-        let (length, rest) = bytes.split_first_chunk()?;
-        let length = usize::try_from(u64::from_be_bytes(*length)).ok()?;
-        let (piece, rest) = rest.split_at_checked(length)?;
-        bytes = rest;
-        Some(piece)
-    };
-    if CreateKey::from_hex(std::str::from_utf8(piece()?).ok()?)? != *request {
+fn unpack(bytes: &[u8], request: &CreateKey) -> Option<Found> {
+    let mut read = Reader::new(bytes);
+    if CreateKey::from_hex(std::str::from_utf8(read.piece()?).ok()?)? != *request {
         return Some(Found::Other);
     }
-    let status = StatusCode::from_bytes(piece()?).ok()?;
-    let body = Bytes::copy_from_slice(piece()?);
+    let status = StatusCode::from_bytes(read.piece()?).ok()?;
+    let body = Bytes::copy_from_slice(read.piece()?);
     let mut headers = HeaderMap::new();
-    while let Some(name) = piece() {
-        let name = HeaderName::from_bytes(name).ok()?;
-        let value = HeaderValue::from_bytes(piece()?).ok()?;
+    while !read.is_at_end() {
+        let name = HeaderName::from_bytes(read.piece()?).ok()?;
+        let value = HeaderValue::from_bytes(read.piece()?).ok()?;
         headers.try_append(name, value).ok()?;
     }
-    bytes.is_empty().then_some(Found::Answer(StoredAnswer {
+    Some(Found::Answer(StoredAnswer {
         status,
         headers,
         body,
