@@ -4,7 +4,7 @@
 
 use super::circuit::Circuit;
 use crate::clock;
-use crate::policy::breaker::{Snapshot, Transition};
+use crate::policy::breaker::{Snapshot, State, Transition};
 use serde_json::{Value, json};
 
 /// A change, with what was known when it was announced.
@@ -18,15 +18,13 @@ pub(super) struct Story<'a> {
 
 impl<'a> Story<'a> {
     pub(super) fn new(circuit: &'a Circuit, transition: &'a Transition) -> Self {
-        let evidence = circuit.evidence();
+        let (last_error, correlation_ids) = blamed(circuit);
         Story {
             circuit: &circuit.name,
             transition,
             snapshot: circuit.breaker().snapshot(clock::now()),
-            last_error: evidence
-                .last()
-                .map_or_else(String::new, |e| e.error.clone()),
-            correlation_ids: evidence.into_iter().map(|e| e.correlation_id).collect(),
+            last_error,
+            correlation_ids,
         }
     }
 
@@ -89,8 +87,21 @@ impl<'a> Story<'a> {
     }
 }
 
+/// The last failure, and the requests that failed last.
+fn blamed(circuit: &Circuit) -> (String, Vec<String>) {
+    let evidence = circuit.evidence();
+    let last_error = evidence.last().map(|e| e.error.clone());
+    let ids = evidence.into_iter().map(|e| e.correlation_id).collect();
+    (last_error.unwrap_or_default(), ids)
+}
+
 /// How a circuit stands and what led to it, for those whom it refuses.
+#[derive(Debug, Clone)]
 pub struct Standing {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: State,
     /// Since when, RFC 3339.
     pub since: String,
     /// When the next probe may go out or the override ends, RFC 3339.
@@ -104,27 +115,27 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// As it is now.
-    pub fn of(circuit: &Circuit) -> Standing {
+    /// As it is now, for one whom it has refused in that state.
+    pub fn of(circuit: &Circuit, state: State) -> Standing {
         let snapshot = circuit.breaker().snapshot(clock::now());
         let shown = |at| clock::rfc3339(clock::shown(at));
-        let evidence = circuit.evidence();
+        let (last_error, correlation_ids) = blamed(circuit);
         Standing {
+            name: circuit.name.clone(),
+            state,
             since: shown(snapshot.since),
             until: snapshot.until.map(shown),
             reason: snapshot.reason.map_or_else(String::new, |r| r.to_string()),
-            last_error: evidence
-                .last()
-                .map_or_else(String::new, |e| e.error.clone()),
-            correlation_ids: evidence.into_iter().map(|e| e.correlation_id).collect(),
+            last_error,
+            correlation_ids,
         }
     }
 
     /// The same as members of an answer.
-    pub fn facts(&self, name: &str, state: &str) -> Value {
+    pub fn facts(&self) -> Value {
         json!({
-            "name": name,
-            "state": state,
+            "name": self.name,
+            "state": self.state.as_str(),
             "since": self.since,
             "until": self.until,
             "reason": self.reason,

@@ -5,6 +5,7 @@
 //! no credential, no query, no body of the request.
 
 use crate::clock::Duration;
+use crate::live::Standing;
 use crate::profile::Dialect;
 use crate::upstream::error::UpstreamError;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -115,7 +116,7 @@ pub struct Refusal {
     /// Whether a part of the request was left unread, so that its connection cannot go on.
     pub unread: bool,
     /// How the circuit stands that refuses, and what led to it.
-    pub circuit: Option<Box<Value>>,
+    pub circuit: Option<Box<Standing>>,
     status: Option<StatusCode>,
     error: Option<&'static str>,
 }
@@ -242,7 +243,7 @@ impl Refusal {
             "upstream_contacted": self.contacted,
         });
         if let (Some(circuit), Value::Object(facts)) = (&self.circuit, &mut facts) {
-            facts.insert("circuit".to_owned(), Value::clone(circuit));
+            facts.insert("circuit".to_owned(), circuit.facts());
         }
         let with = |more: Value| joined(more, &facts);
         match dialect {

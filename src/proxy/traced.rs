@@ -5,7 +5,6 @@
 //! not kept.
 
 use crate::live::Standing;
-use crate::policy::breaker::State;
 use crate::policy::outcome::Outcome;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::Way;
@@ -80,13 +79,13 @@ fn cut_short(exchange: &Exchange) -> bool {
 }
 
 /// The circuit let nothing through: told on the exchange's own span, as nothing was sent.
-pub fn circuit_refused(exchange: &Exchange, circuit: &str, (state, standing): (State, &Standing)) {
+pub fn circuit_refused(exchange: &Exchange, standing: &Standing) {
     if let Some(span) = &exchange.span {
         let ids = standing.correlation_ids.join(",");
         let until = standing.until.as_deref().unwrap_or_default();
         let attributes = [
-            ("trunkline.circuit.name", circuit),
-            ("trunkline.circuit.state", state.as_str()),
+            ("trunkline.circuit.name", standing.name.as_str()),
+            ("trunkline.circuit.state", standing.state.as_str()),
             ("trunkline.circuit.since", &standing.since),
             ("trunkline.circuit.until", until),
             ("trunkline.circuit.reason", &standing.reason),

@@ -48,7 +48,7 @@ pub fn open(exchange: &Exchange, way: &Way<'_>, no: Rejected) -> Refusal {
     let name = &way.circuit.name;
     let wait = no.retry_after;
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    let standing = Standing::of(way.circuit);
+    let standing = Standing::of(way.circuit, no.state);
     let why = match no.state {
         State::HalfOpen => {
             format!("the circuit of {name} is half-open and its probes are under way")
@@ -69,11 +69,10 @@ pub fn open(exchange: &Exchange, way: &Way<'_>, no: Rejected) -> Refusal {
         "{why}; {before}, next try in {seconds} s; {} sets this",
         way.set_by
     );
-    traced::circuit_refused(exchange, name, (no.state, &standing));
+    traced::circuit_refused(exchange, &standing);
     let mut refusal = Refusal::new(Reason::CircuitOpen, detail).retry_after(wait);
     refusal.contacted = exchange.attempts > 0;
-    let facts = standing.facts(name, no.state.as_str());
-    refusal.circuit = Some(Box::new(facts));
+    refusal.circuit = Some(Box::new(standing));
     refusal
 }
 
