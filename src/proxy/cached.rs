@@ -103,12 +103,8 @@ async fn late(
     rescue: Option<Box<Rescue>>,
     refusal: Refusal,
 ) -> Result<Answer, Stop> {
-    let may = |kept: &&Arc<Kept>| kept.head.freshness.stands_in(&asked.said, clock::now());
-    if let Some(kept) = entry.as_ref().filter(may) {
-        let why = refusal.reason.label();
-        exchange.reason = Some(why);
-        exchange.proxy_status = refusal.proxy_status(None);
-        return Ok(Answer::Given(Given::instead(exchange, kept, asked, why)));
+    if let Some(given) = stand_in(exchange, entry.as_ref(), asked, &refusal) {
+        return Ok(Answer::Given(given));
     }
     match rescue {
         Some(mut rescue) => {
@@ -117,6 +113,21 @@ async fn late(
         }
         None => Err(refusal.into()),
     }
+}
+
+/// The kept answer in place of one that did not come, if it may stand in for that.
+fn stand_in(
+    exchange: &mut Exchange,
+    entry: Option<&Arc<Kept>>,
+    asked: &Asked,
+    refusal: &Refusal,
+) -> Option<Given> {
+    let may = |kept: &&Arc<Kept>| kept.head.freshness.stands_in(&asked.said, clock::now());
+    let kept = entry.filter(may)?;
+    let why = refusal.reason.label();
+    exchange.reason = Some(why);
+    exchange.proxy_status = refusal.proxy_status(None);
+    Some(Given::instead(exchange, kept, asked, why))
 }
 
 /// Goes to the upstream for all who follow.
@@ -193,12 +204,17 @@ fn will_do(
     fresh: How,
 ) -> Option<Given> {
     let entry = entry?;
-    let how = match entry.head.freshness.for_request(&asked.said, clock::now()) {
-        Use::Fresh => fresh,
-        Use::WhileRevalidating => How::WhileRevalidating,
-        Use::AskFirst => return None,
-    };
+    let how = how(entry, asked, fresh)?;
     Some(Given::kept(exchange, entry, asked, how))
+}
+
+/// How it may be given; none if the upstream is to be asked first.
+fn how(entry: &Kept, asked: &Asked, fresh: How) -> Option<How> {
+    match entry.head.freshness.for_request(&asked.said, clock::now()) {
+        Use::Fresh => Some(fresh),
+        Use::WhileRevalidating => Some(How::WhileRevalidating),
+        Use::AskFirst => None,
+    }
 }
 
 /// Waits for the answer to another's request. `None`: it is not one for this request.

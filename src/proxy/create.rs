@@ -316,10 +316,7 @@ async fn look_for_id(exchange: &Exchange, answered: &mut Answered, outcome: &mut
     else {
         return;
     };
-    let Some(upstream) = exchange.route().and_then(|r| r.upstream.as_ref()) else {
-        return;
-    };
-    let Some(plan) = exchange.table.upstream_plan(upstream) else {
+    let Some(plan) = exchange.upstream_plan() else {
         return;
     };
     let answer = &mut answered.0;

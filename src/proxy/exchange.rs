@@ -11,7 +11,7 @@ use crate::policy::rate_limit::Decision;
 use crate::proxy::correlation;
 use crate::proxy::readdress::Readdress;
 use crate::proxy::{Client, Worker, traced};
-use crate::routes::plan::Accept;
+use crate::routes::plan::{Accept, UpstreamPlan};
 use crate::routes::table::{Route, Table};
 use crate::telemetry::access::{Caller, Format, Line};
 use crate::telemetry::handles::CacheResult;
@@ -85,7 +85,7 @@ pub struct Exchange {
     pub keyed: Option<Box<(Scope, CreateKey)>>,
     /// How far the request's body has come.
     pub upload: Option<Arc<Progress>>,
-    /// Bytes that the client sent through a tunnel.
+    /// Bytes that the client sent, in a body that was held or through a tunnel.
     pub bytes_in: u64,
     /// Bytes of the answer's body so far.
     pub bytes_out: u64,
@@ -213,10 +213,14 @@ impl Exchange {
         }
     }
 
+    /// Its route's upstream, as planned.
+    pub fn upstream_plan(&self) -> Option<&UpstreamPlan> {
+        self.table.upstream_plan(self.route()?.upstream.as_ref()?)
+    }
+
     /// The name of its route's upstream.
     pub fn upstream_name(&self) -> Option<&str> {
-        let upstream = self.route()?.upstream.as_ref()?;
-        Some(self.table.upstream_plan(upstream)?.name.as_str())
+        Some(self.upstream_plan()?.name.as_str())
     }
 
     fn finish(&self, traced: Option<&str>) {

@@ -243,8 +243,7 @@ async fn canned(exchange: &mut Exchange, rescue: &Rescue, rung: &Rung) -> Option
 fn prepared(exchange: &Exchange, way: &Way<'_>, rescue: &Rescue) -> Option<(Prepared, Bytes)> {
     let body = rescue.body.clone()?;
     let mut head = rescue.head.clone();
-    let own = exchange.route()?.upstream.as_ref()?;
-    let own = exchange.table.upstream_plan(own)?;
+    let own = exchange.upstream_plan()?;
     if own.profile != way.upstream_plan.profile {
         head.headers.remove(header::AUTHORIZATION);
         head.headers.remove(header::COOKIE);

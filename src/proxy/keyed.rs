@@ -18,6 +18,7 @@ use crate::proxy::refusal::{Reason, Refusal};
 use crate::telemetry::metrics::Source;
 use crate::upstream::body::UpstreamBody;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use std::sync::Arc;
 
 /// What the client calls its request, whatever happens to it on the way.
 pub static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -81,14 +82,14 @@ async fn elsewhere(
     owner: Owner,
     (scope, request): (Option<Scope>, CreateKey),
 ) -> Result<Claimed, Refusal> {
-    let table = std::sync::Arc::clone(&exchange.table);
+    let table = Arc::clone(&exchange.table);
     let Some((recorded, scope)) = table.live.recorded().zip(scope) else {
         return Ok(Claimed::Mine(Some(owner)));
     };
     match recorded.find(&scope, &request).await {
         Some(Found::Answer(answer)) => {
             owner.record(answer.clone(), clock::now());
-            Ok(Claimed::Recorded(std::sync::Arc::new(answer)))
+            Ok(Claimed::Recorded(Arc::new(answer)))
         }
         Some(Found::Other) => {
             owner.forget();

@@ -143,10 +143,6 @@ impl From<Refusal> for Stop {
 }
 
 /// What answers an exchange.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "lives for one return; a box would cost an allocation a request"
-)]
 enum Answer {
     Upstream(Brought),
     Create(Box<Job>, Option<Box<Rescue>>),
@@ -324,8 +320,7 @@ fn forwarded(
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return upgrade::agreed(exchange, (answer, attempt));
     }
-    let upstream = exchange.route().and_then(|r| r.upstream.as_ref());
-    let upstream = upstream.and_then(|u| exchange.table.upstream_plan(u));
+    let upstream = exchange.upstream_plan();
     let slow_after = upstream.map_or(Duration::MAX, |u| u.breaker.slow_after);
     let (mut head, body) = answer.into_parts();
     let version = head.version;

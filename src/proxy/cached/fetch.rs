@@ -3,14 +3,13 @@
 //! the journey, where the exchange is at hand whole.
 
 use crate::cache::{Asked, Forward, Kept, Lease};
-use crate::clock;
 use crate::proxy::body::ResponseBody;
 use crate::proxy::cached::lead::{self, Came, Flying};
-use crate::proxy::cached::{Given, respond};
+use crate::proxy::cached::respond;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fallback::{self, Rescue};
 use crate::proxy::forward::{Brought, Prepared};
-use crate::proxy::refusal::{Reason, Refusal};
+use crate::proxy::refusal::Refusal;
 use crate::proxy::{Answer, HangUp, Stop, forwarded, local, refused};
 use crate::telemetry::metrics::Source;
 use http::Response;
@@ -87,12 +86,11 @@ async fn in_time<T>(exchange: &Exchange, told: impl Future<Output = T>) -> Optio
 
 /// What a caller gets that would not wait any longer.
 fn late(exchange: &mut Exchange, kept: Option<Arc<Kept>>, asked: &Asked) -> Came {
-    let may = |kept: &Arc<Kept>| kept.head.freshness.stands_in(&asked.said, clock::now());
-    let why = Reason::UpstreamTimeout;
     exchange.source = Source::Upstream;
-    match kept.filter(may) {
-        Some(kept) => Came::Given(Given::instead(exchange, &kept, asked, why.label())),
-        None => Came::Refused(super::no_answer(exchange)),
+    let refusal = super::no_answer(exchange);
+    match super::stand_in(exchange, kept.as_ref(), asked, &refusal) {
+        Some(given) => Came::Given(given),
+        None => Came::Refused(refusal),
     }
 }
 

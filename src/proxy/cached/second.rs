@@ -3,8 +3,7 @@
 //! Asked by whoever leads, before the upstream, so that all who wait share one question; and for what
 //! starts no flight. It costs one time-out of the store at most and fails nothing.
 
-use crate::cache::{Asked, Home, Kept, Sought, Use};
-use crate::clock;
+use crate::cache::{Home, Kept, Sought};
 use crate::proxy::Phase;
 use crate::proxy::cached::lead::Flying;
 use crate::proxy::cached::{Given, How};
@@ -24,7 +23,7 @@ pub(super) async fn ask(
     let came = |entry: &Arc<Kept>| entry.head.freshness.came;
     let own = flying.entry.as_ref().map(came);
     let found = found.filter(|found| own.is_none_or(|own| came(found) > own))?;
-    let how = match how(&found, &flying.asked) {
+    let how = match super::how(&found, &flying.asked, How::Shared) {
         Some(how) => how,
         None => {
             flying.lease.hold(&found);
@@ -47,14 +46,6 @@ pub(super) async fn look(exchange: &Exchange, home: Home, fields: &HeaderMap) ->
     let (sought, found) = table.live.cache().seek(home, fields).await?;
     count(exchange, sought);
     found
-}
-
-fn how(entry: &Kept, asked: &Asked) -> Option<How> {
-    match entry.head.freshness.for_request(&asked.said, clock::now()) {
-        Use::Fresh => Some(How::Shared),
-        Use::WhileRevalidating => Some(How::WhileRevalidating),
-        Use::AskFirst => None,
-    }
 }
 
 fn count(exchange: &Exchange, sought: Sought) {
