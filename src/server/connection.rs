@@ -58,8 +58,11 @@ pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc
             None => Transport::Plain(tcp),
             Some(keeper) => match Box::pin(keeper.greet(tcp)).await {
                 Ok(transport) => transport,
-                Err(error) => {
+                Err((error, tcp)) => {
                     tracing::debug!(%address, %error, "a TLS handshake failed");
+                    let transport = Transport::Plain(tcp);
+                    let mut io = ClientIo::new(transport, Bytes::new(), Arc::clone(&watch), false);
+                    io.shutdown().await.ok();
                     return;
                 }
             },

@@ -13,7 +13,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
@@ -187,22 +187,6 @@ impl ClientIo {
             Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
         }
     }
-}
-
-/// Ends a connection that never came to be served, as gently: the alert of a failed handshake arrives.
-pub async fn part(mut tcp: TcpStream) {
-    if tcp.shutdown().await.is_err() {
-        return;
-    }
-    let reading = async {
-        let (mut left, mut dropped) = (LINGER_BYTES, [0u8; 1024]);
-        while left > 0
-            && let Ok(n @ 1..) = tcp.read(&mut dropped).await
-        {
-            left = left.saturating_sub(n);
-        }
-    };
-    tokio::time::timeout(LINGER_TIME, reading).await.ok();
 }
 
 /// The same socket in a tunnel: closing it ends our direction alone, and what the client goes on to

@@ -5,7 +5,7 @@
 //! wait for its first byte.
 
 use crate::routes::certificate::{Certificate, Version};
-use crate::server::io::{Transport, part};
+use crate::server::io::Transport;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use std::io;
@@ -69,15 +69,11 @@ impl Keeper {
     /// Makes a client prove what it must, and proves who we are.
     ///
     /// # Errors
-    /// The handshake failed; the client was told why as far as TLS can say it, and could read it.
-    pub async fn greet(&self, tcp: TcpStream) -> io::Result<Transport> {
+    /// The handshake failed; the client was told why as far as TLS can say it. The socket is to be closed gently,
+    /// or that is lost.
+    pub async fn greet(&self, tcp: TcpStream) -> Result<Transport, (io::Error, TcpStream)> {
         let acceptor = TlsAcceptor::from(self.current.load_full());
-        match acceptor.accept(tcp).into_fallible().await {
-            Ok(stream) => Ok(Transport::Tls(Box::new(stream))),
-            Err((error, tcp)) => {
-                part(tcp).await;
-                Err(error)
-            }
-        }
+        let stream = acceptor.accept(tcp).into_fallible().await?;
+        Ok(Transport::Tls(Box::new(stream)))
     }
 }
