@@ -8,7 +8,7 @@
 use super::index::View;
 use super::pattern::has_dot_segment;
 use super::plan::{Plan, RoutePlan};
-use crate::webhook::PublicUrl;
+use crate::webhook::{PublicUrl, scheme};
 use http::{HeaderMap, Method};
 use url::Url;
 
@@ -55,12 +55,7 @@ impl Addressed<'_> {
         if let Some(public) = self.public {
             return public.address(websocket, target);
         }
-        let scheme = match (websocket, self.tls) {
-            (false, true) => "https",
-            (false, false) => "http",
-            (true, true) => "wss",
-            (true, false) => "ws",
-        };
+        let scheme = scheme(websocket, self.tls);
         format!("{scheme}://{}{target}", self.authority)
     }
 

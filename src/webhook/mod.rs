@@ -13,7 +13,7 @@ pub mod twilio;
 pub mod vapi;
 
 pub use event::{By, Event, Replays};
-pub use public_url::PublicUrl;
+pub use public_url::{PublicUrl, scheme};
 pub use secret::{Secrets, Unusable, Written};
 pub use twilio::Twilio;
 pub use vapi::Vapi;

@@ -89,12 +89,7 @@ impl PublicUrl {
 
     /// The address of this target, as it was configured, for HTTP or for WebSocket.
     pub fn address(&self, websocket: bool, target: &str) -> String {
-        let scheme = match (websocket, self.tls) {
-            (false, true) => "https",
-            (false, false) => "http",
-            (true, true) => "wss",
-            (true, false) => "ws",
-        };
+        let scheme = scheme(websocket, self.tls);
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
         format!("{scheme}://{}{port}{}{target}", self.host, self.base)
     }
@@ -134,6 +129,16 @@ fn tidied(target: &str) -> Option<String> {
         query => format!("{path}?{query}"),
     };
     (tidy != target).then_some(tidy)
+}
+
+/// The scheme of an address, for HTTP or for WebSocket.
+pub fn scheme(websocket: bool, tls: bool) -> &'static str {
+    match (websocket, tls) {
+        (false, true) => "https",
+        (false, false) => "http",
+        (true, true) => "wss",
+        (true, false) => "ws",
+    }
 }
 
 #[cfg(test)]

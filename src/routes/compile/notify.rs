@@ -82,28 +82,14 @@ fn guards(plan: &Plan) -> Vec<(String, Vec<String>)> {
     guards
 }
 
-/// The URL, from its place or its file; none where it is empty, which is off.
 fn address(notes: &mut Notes<'_>, at: &At, written: &Notify) -> Option<Address> {
-    let from_file = store::secret(notes, &at.key("url_file"), &written.url_file);
-    let (key, url) = match (&written.url, from_file) {
-        (Some(_), Some(_)) => {
-            let what = "`url` and `url_file` are both given";
-            notes.problem(&at.key("url_file"), what, "leave one of them out");
-            return None;
-        }
-        (Some(url), None) => ("url", url.expose().to_owned()),
-        (None, Some(url)) => ("url_file", url),
-        (None, None) if written.url_file.is_some() => return None,
-        (None, None) => {
-            let what = "`notify` has no url";
-            notes.absent(at, "url", what, "add `url: https://hooks.example.com/...`");
-            return None;
-        }
-    };
-    if url.trim().is_empty() {
-        return None;
-    }
-    let read = Address::parse(url.trim());
+    let places = (&written.url, &written.url_file);
+    let lack = (
+        "`notify` has no url",
+        "add `url: https://hooks.example.com/...`",
+    );
+    let (key, url) = store::url(notes, at, places, lack)?;
+    let read = Address::parse(&url);
     read.map_err(|why| {
         let what = format!("the receiver's address cannot be used: {why}");
         let hint = "write it like https://hooks.example.com/trunkline";

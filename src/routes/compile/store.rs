@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use crate::clock::Duration;
 use crate::config::At;
 use crate::config::schema::Redis;
-use crate::config::units::{Dur, Text};
+use crate::config::units::{Dur, Secret, Text};
 use crate::fleet::Settings;
 
 use super::notes::Notes;
@@ -49,27 +49,10 @@ pub(super) fn compile(notes: &mut Notes<'_>) -> Option<Settings> {
     Some(settings)
 }
 
-/// The URL, from its place or its file; none where it is empty, which is off.
 fn address(notes: &mut Notes<'_>, at: &At, written: &Redis) -> Option<Settings> {
-    let from_file = secret(notes, &at.key("url_file"), &written.url_file);
-    let (key, url) = match (&written.url, from_file) {
-        (Some(_), Some(_)) => {
-            let what = "`url` and `url_file` are both given";
-            notes.problem(&at.key("url_file"), what, "leave one of them out");
-            return None;
-        }
-        (Some(url), None) => ("url", url.expose().to_owned()),
-        (None, Some(url)) => ("url_file", url),
-        (None, None) if written.url_file.is_some() => return None,
-        (None, None) => {
-            let what = "`redis` has no url";
-            notes.absent(at, "url", what, "add `url: redis://127.0.0.1:6379`");
-            return None;
-        }
-    };
-    if url.trim().is_empty() {
-        return None;
-    }
+    let places = (&written.url, &written.url_file);
+    let lack = ("`redis` has no url", "add `url: redis://127.0.0.1:6379`");
+    let (key, url) = url(notes, at, places, lack)?;
     match Settings::of_url(&url) {
         Ok(settings) => Some(settings),
         Err(why) => {
@@ -80,6 +63,32 @@ fn address(notes: &mut Notes<'_>, at: &At, written: &Redis) -> Option<Settings> 
             None
         }
     }
+}
+
+/// A URL that may be a secret, from its place or its file, and under which key it stands; none where it is
+/// empty, which is off. `lack`: what to say where there is neither.
+pub(super) fn url(
+    notes: &mut Notes<'_>,
+    at: &At,
+    (given, file): (&Option<Secret>, &Option<Text>),
+    (lack, hint): (&str, &str),
+) -> Option<(&'static str, String)> {
+    let from_file = secret(notes, &at.key("url_file"), file);
+    let (key, url) = match (given, from_file) {
+        (Some(_), Some(_)) => {
+            let what = "`url` and `url_file` are both given";
+            notes.problem(&at.key("url_file"), what, "leave one of them out");
+            return None;
+        }
+        (Some(url), None) => ("url", url.expose().to_owned()),
+        (None, Some(url)) => ("url_file", url),
+        (None, None) if file.is_some() => return None,
+        (None, None) => {
+            notes.absent(at, "url", lack, hint);
+            return None;
+        }
+    };
+    (!url.trim().is_empty()).then(|| (key, url.trim().to_owned()))
 }
 
 /// What a file holds, without the end of its last line.
