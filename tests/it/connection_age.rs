@@ -36,7 +36,8 @@ fn let_the_others_grow_old(proxy: &Proxy) {
 fn an_old_connection_ends_with_an_answer_that_says_so() {
     let upstream = Upstream::answering("ok");
     let proxy = aging("500ms", &upstream.url());
-    let (mut client, begun) = (proxy.connect(), Instant::now());
+    let begun = Instant::now();
+    let mut client = proxy.connect();
     until_told_to_go(&mut client);
     assert!(
         begun.elapsed() >= Duration::from_millis(400),

@@ -119,6 +119,25 @@ fn the_last_access_lines_are_written() {
     assert_eq!(proxy.wait_for_line("/slow")["status"], 200);
 }
 
+/// A thousand requests that have reached the upstream and wait for it.
+fn a_thousand(proxy: &Proxy, upstream: &Upstream) -> Vec<Client> {
+    let mut clients: Vec<Client> = (0..1000).map(|_| proxy.connect()).collect();
+    for client in &mut clients {
+        client.patience(PATIENCE_WITH_A_PROCESS);
+        client.start(&get("/x"));
+    }
+    let all = || (upstream.count() == 1000).then_some(());
+    within(PATIENCE_WITH_A_PROCESS, "a thousand to be in flight", all);
+    clients
+}
+
+fn assert_finished(clients: Vec<Client>) {
+    for mut client in clients {
+        let answer = client.read("GET").whole();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "finished"));
+    }
+}
+
 #[test]
 fn of_a_thousand_in_flight_none_is_lost() {
     let gate = Gate::default();
@@ -129,23 +148,11 @@ fn of_a_thousand_in_flight_none_is_lost() {
     let keys = "breaker: { enabled: false }, concurrency: { limit: 2000 }";
     let file = upstream_with(&upstream.url(), keys);
     let mut proxy = Proxy::start(format!("drain: {{ grace: 120s }}\n{file}"));
-    let mut clients: Vec<Client> = (0..1000).map(|_| proxy.connect()).collect();
-    for client in &mut clients {
-        client.patience(PATIENCE_WITH_A_PROCESS);
-        client.start(&get("/x"));
-    }
-    within(
-        PATIENCE_WITH_A_PROCESS,
-        "a thousand to be in flight",
-        || (upstream.count() == 1000).then_some(()),
-    );
+    let clients = a_thousand(&proxy, &upstream);
     proxy.signal("TERM");
     wait_until_draining(&proxy);
     gate.open();
-    for client in &mut clients {
-        let answer = client.read("GET").whole();
-        assert_eq!((answer.status, answer.text().as_str()), (200, "finished"));
-    }
+    assert_finished(clients);
     assert_eq!(proxy.wait_for_exit().code(), Some(0));
 }
 
@@ -173,18 +180,10 @@ routes:
     let mut tunnels: Vec<Client> = (0..100)
         .map(|n| open(&proxy, &format!("/ws/{n}")))
         .collect();
-    let mut clients: Vec<Client> = (0..1000).map(|_| proxy.connect()).collect();
-    for client in clients.iter_mut().chain(&mut tunnels) {
-        client.patience(PATIENCE_WITH_A_PROCESS);
+    for tunnel in &mut tunnels {
+        tunnel.patience(PATIENCE_WITH_A_PROCESS);
     }
-    for client in &mut clients {
-        client.start(&get("/x"));
-    }
-    within(
-        PATIENCE_WITH_A_PROCESS,
-        "a thousand to be in flight",
-        || (upstream.count() == 1000).then_some(()),
-    );
+    let clients = a_thousand(&proxy, &upstream);
     proxy.signal("TERM");
     until("the doors to close", || {
         Client::try_connect(proxy.address()).is_err()
@@ -197,10 +196,7 @@ routes:
     };
     speak(&mut tunnels, "before the answers");
     gate.open();
-    for client in &mut clients {
-        let answer = client.read("GET").whole();
-        assert_eq!((answer.status, answer.text().as_str()), (200, "finished"));
-    }
+    assert_finished(clients);
     speak(&mut tunnels, "after them");
     assert!(proxy.exited().is_none(), "a hundred tunnels are open");
     for tunnel in &mut tunnels {

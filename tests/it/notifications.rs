@@ -175,21 +175,16 @@ fn a_no_is_a_no_and_a_redirect_is_not_followed() {
 }
 
 #[test]
-fn a_dead_or_silent_receiver_costs_nothing_and_is_counted() {
+fn a_dead_or_silent_receiver_is_given_up_and_counted() {
     let silent = Upstream::script([hang()]);
     for receiver in [format!("http://{}", refusing_address()), silent.url()] {
         let upstream = Upstream::script([reply(500)]);
         let keys = ", timeout: 200ms, give_up_after: 600ms";
         let proxy = Proxy::on(telling(&upstream, &receiver, keys), &[]);
-        let begun = Instant::now();
-        let mut calls = 0;
         until("news to be given up", || {
             proxy.get("/x");
-            calls += 1;
             count(&proxy, "expired") >= 2.0
         });
-        let each = begun.elapsed() / calls;
-        assert!(each.as_millis() < 500, "{each:?} a call");
         assert_eq!(count(&proxy, "delivered"), 0.0);
         let state = proxy.metrics();
         let opens = state.value("circuit_breaker_opens_total", &[("service", "up")]);
@@ -264,13 +259,19 @@ fn what_waits_is_delivered_before_the_process_ends() {
 }
 
 #[test]
-fn a_receiver_that_hangs_does_not_keep_the_process() {
+fn a_receiver_that_hangs_keeps_neither_a_call_nor_the_process() {
     let upstream = Upstream::script([reply(500)]);
     let receiver = Upstream::script([hang()]);
     let mut proxy = Proxy::on(telling(&upstream, &receiver.url(), ", timeout: 60s"), &[]);
     proxy.get("/x");
     proxy.get("/x");
     told(&receiver, 1);
+    // Whoever waited for the receiver would wait for longer than a test does.
+    until("the circuit to be probed and open again", || {
+        let refused = proxy.get("/x").status == 503;
+        refused && upstream.count() >= 3
+    });
+    assert_eq!(receiver.count(), 1);
     let begun = Instant::now();
     assert!(proxy.stop().success());
     assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());

@@ -41,7 +41,7 @@ fn cut<'b>(mut body: &'b [u8], lengths: &[u8]) -> Vec<&'b [u8]> {
     chunks
 }
 
-/// A document with each text marked that an edit would have changed, wherever it stands.
+/// How many values a document holds: as many as before, whatever their texts have become.
 fn shape(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(shape).sum::<usize>(),

@@ -227,6 +227,19 @@ impl Proxy {
         Metrics::parse(&answer.text())
     }
 
+    /// Has the file read again, and waits until that went well.
+    #[track_caller]
+    pub fn reload(&self) {
+        let reloads = || {
+            let labels = [("result", "success")];
+            let metrics = self.metrics();
+            metrics.value("trunkline_config_reloads_total", &labels)
+        };
+        let before = reloads();
+        self.signal("HUP");
+        until("a reload", || reloads() > before);
+    }
+
     /// Waits until `circuit_breaker_state{service}` has this value: 0 closed, 1 half-open, 2 open.
     #[track_caller]
     pub fn wait_for_breaker(&self, service: &str, state: f64) {
