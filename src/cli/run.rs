@@ -337,7 +337,7 @@ impl Running {
             _ = terminate.recv() => false,
             _ = interrupt.recv() => false,
         };
-        self.live.guard().flush().await;
+        self.live.flush().await;
         self.log.flush();
         if !ended {
             anyhow::bail!(

@@ -6,6 +6,7 @@
 //! around the guard, which alone knows whether a create may go out again, and where webhooks are checked.
 
 use super::key::{CreateKey, Scope};
+use super::owner::Owner;
 use crate::clock::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -21,7 +22,6 @@ pub const LONGEST_BODY: usize = 1 << 20;
 /// What an entry counts beside its answer, and a name beside its value.
 const OVERHEAD: usize = 256;
 const FIELD_OVERHEAD: usize = 64;
-const TOO_LARGE: &str = "it was answered, and the answer was too large to be kept";
 
 /// The upstream's answer to the first request of a key.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ pub struct StoredAnswer {
 }
 
 impl StoredAnswer {
-    fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
             FIELD_OVERHEAD + name.as_str().len() + value.len()
         };
@@ -108,14 +108,8 @@ impl Answers {
             let look = lock(&self.shared).look(scope, request, (window, now));
             let mut running = match look {
                 Look::Free(serial, end) => {
-                    return Claim::Run(Owner {
-                        answers: self.clone(),
-                        scope,
-                        serial,
-                        correlation_id: correlation_id.to_owned(),
-                        sent: false,
-                        end: Some(end),
-                    });
+                    let slot = (self.clone(), scope, serial);
+                    return Claim::Run(Owner::of(slot, correlation_id, end));
                 }
                 Look::Running(running) => running,
                 Look::Settled(claim) => return claim,
@@ -130,6 +124,11 @@ impl Answers {
                 Some(End::Free) | None => {}
             }
         }
+    }
+
+    /// So the request of that number has ended.
+    pub(super) fn settle(&self, scope: Scope, serial: u64, end: End, now: Option<Instant>) {
+        lock(&self.shared).settle(scope, serial, end, now);
     }
 
     /// Ends what has run out; to be called every minute or so.
@@ -161,89 +160,9 @@ fn lock(slots: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
     slots.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The one request of its key that runs. Dropped before [`sending`](Owner::sending), it leaves the
-/// key free; dropped after, nobody knows what became of the request.
-#[must_use = "a dropped owner lets the next request run"]
-pub struct Owner {
-    answers: Answers,
-    scope: Scope,
-    serial: u64,
-    correlation_id: String,
-    sent: bool,
-    end: Option<watch::Sender<Option<End>>>,
-}
-
-impl Owner {
-    /// The request is about to be sent: to be called once the guard has given its ticket.
-    pub fn sending(&mut self) {
-        self.sent = true;
-    }
-
-    /// The upstream's answer: everyone who waits gets it, and so does who comes within the window.
-    pub fn record(mut self, answer: StoredAnswer, now: Instant) {
-        self.end(End::Answer(Arc::new(answer)), Some(now));
-    }
-
-    /// It was answered, and that answer cannot be kept: nobody else runs within the window.
-    pub fn unrecorded(mut self, why: &str, now: Instant) {
-        let end = End::Unanswerable(self.told(why));
-        self.end(end, Some(now));
-    }
-
-    /// Nothing was carried out: the next request of this key runs.
-    pub fn forget(mut self) {
-        self.end(End::Free, None);
-    }
-
-    /// Nobody knows what became of it: who waits is told so. Who comes later asks the guard, which
-    /// must have been told before.
-    pub fn unknown(mut self, why: &str) {
-        let end = End::Lost(self.told(why));
-        self.end(end, None);
-    }
-
-    fn told(&self, what: &str) -> Arc<UnknownAnswer> {
-        Arc::new(UnknownAnswer {
-            correlation_id: self.correlation_id.clone(),
-            what: what.to_owned(),
-        })
-    }
-
-    fn end(&mut self, end: End, now: Option<Instant>) {
-        let Some(sender) = self.end.take() else {
-            return;
-        };
-        let kept = match &end {
-            End::Answer(answer) if answer.cost() > LONGEST_BODY => {
-                End::Unanswerable(self.told(TOO_LARGE))
-            }
-            other => other.clone(),
-        };
-        lock(&self.answers.shared).settle(self.scope, self.serial, kept, now);
-        sender.send_replace(Some(end));
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        let end = if self.sent {
-            End::Lost(self.told("the attempt ended here without an answer"))
-        } else {
-            End::Free
-        };
-        self.end(end, None);
-    }
-}
-
-impl fmt::Debug for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Owner(..)")
-    }
-}
-
 /// How the request of a key ended.
 #[derive(Debug, Clone)]
-enum End {
+pub(super) enum End {
     /// Nothing was carried out.
     Free,
     /// So it was answered.
@@ -406,6 +325,8 @@ impl Slots {
 )]
 mod tests {
     use super::super::key::{Account, Create};
+    use super::super::owner::TOO_LARGE;
+    use super::super::record::Cover;
     use super::*;
     use http::{HeaderValue, Method};
     use std::future::Future;
@@ -496,7 +417,7 @@ mod tests {
         let (answers, t0) = (Answers::new(1 << 20), Instant::now());
         owner(&answers, "k", b"x", t0).unknown("reset");
         let mut again = owner(&answers, "k", b"x", t0);
-        again.sending();
+        again.sending(Cover::Kept);
         drop(again);
         owner(&answers, "k", b"x", t0).record(answer("made"), t0);
         assert!(matches!(
@@ -574,7 +495,7 @@ mod tests {
                     match answers.claim(scope("k"), request(b"x"), "id", t0).await {
                         Claim::Run(mut owner) => {
                             let nth = ran.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                            owner.sending();
+                            owner.sending(Cover::Kept);
                             tokio::time::sleep(Duration::from_millis(20)).await;
                             run(nth, owner, t0);
                             (1, 0, 0)

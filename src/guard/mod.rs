@@ -7,24 +7,28 @@
 //! no request; the proxy calls it, `live` owns it, and a reload changes its bounds alone.
 
 mod answers;
+mod claimed;
 mod elsewhere;
 mod everywhere;
 mod file;
 mod key;
 mod memory;
+mod owner;
 mod record;
 mod recorded;
 #[cfg(test)]
 mod tests;
 mod ticket;
 mod told;
+mod turns;
 
-pub use answers::{Answers, Claim, KEPT_FOR, LONGEST_BODY, Owner, StoredAnswer, UnknownAnswer};
+pub use answers::{Answers, Claim, KEPT_FOR, LONGEST_BODY, StoredAnswer, UnknownAnswer};
 pub use file::StateFileError;
 pub use key::{Account, Create, CreateKey, Scope};
 pub use memory::Bounds;
+pub use owner::Owner;
 pub use record::{Begin, Cover, Held, HeldView, LONGEST_WINDOW, Outcome};
-pub use recorded::{Found, Recorded};
+pub use recorded::{Asking, Recorded, Turn, Turned};
 pub use ticket::Ticket;
 
 use crate::clock::{Instant, SystemTime};

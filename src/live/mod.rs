@@ -254,6 +254,14 @@ impl Live {
         self.recorded.get()
     }
 
+    /// Waits until the state file and other replicas have what they are to know of creates.
+    pub async fn flush(&self) {
+        self.guard().flush().await;
+        if let Some(recorded) = self.recorded() {
+            recorded.flush().await;
+        }
+    }
+
     /// What was answered to events of vendors.
     pub fn events_answered(&self) -> &Answers {
         &self.events_answered

@@ -176,7 +176,7 @@ async fn run(
         Err(refusal) => return (Some(exchange), Err(refusal)),
     };
     if let Some(owner) = &mut owner {
-        owner.sending();
+        owner.sending(ticket.cover());
     }
     let ticket = Arc::new(Mutex::new(Some(ticket)));
     let left = CancellationToken::new();

@@ -5,7 +5,7 @@
 //! exchange ended: answered, refused, cut short, or left by the client.
 
 use crate::clock::{self, Duration, Instant};
-use crate::guard::{Account, CreateKey, Owner, Scope};
+use crate::guard::{Account, Owner};
 use crate::policy::identity::Identity;
 use crate::policy::rate_limit::Decision;
 use crate::proxy::correlation;
@@ -81,8 +81,6 @@ pub struct Exchange {
     pub held: Option<Bytes>,
     /// Who is to be told what was answered to the event that it tells of.
     pub event: Option<Owner>,
-    /// What its `Idempotency-Key` means, and what it asks for, where replicas share the answer.
-    pub keyed: Option<Box<(Scope, CreateKey)>>,
     /// How far the request's body has come.
     pub upload: Option<Arc<Progress>>,
     /// Bytes that the client sent, in a body that was held or through a tunnel.
@@ -157,7 +155,6 @@ impl Exchange {
             readdress: None,
             held: None,
             event: None,
-            keyed: None,
             upload: None,
             bytes_in: 0,
             bytes_out: 0,

@@ -2,12 +2,12 @@
 //!
 //! The key is claimed before the duplicate guard is asked: what was answered under it is given
 //! again, equal requests wait for the one that runs, and another request under it is a conflict.
-//! Where replicas share, what another has recorded counts too. A key never licenses a repeat upstream,
+//! Where replicas share, all this holds for all of them together. A key never licenses a repeat upstream,
 //! since the vendors ignore it. Called by `create`.
 
 use crate::clock::{self, Duration};
 use crate::guard::{
-    Claim, CreateKey, Found, LONGEST_BODY, Owner, Scope, StoredAnswer, UnknownAnswer,
+    Asking, Claim, LONGEST_BODY, Owner, Scope, StoredAnswer, Turned, UnknownAnswer,
 };
 use crate::policy::identity::FleetKey;
 use crate::proxy::body::ResponseBody;
@@ -59,45 +59,67 @@ pub async fn claim(exchange: &mut Exchange, job: &Job) -> Result<Claimed, Refusa
     let claim = answers.claim(scope, request, exchange.id(), clock::now());
     let total = plan.map_or(Duration::ZERO, |r| r.timeouts.total);
     let (allowed, _) = exchange.allowance(total);
-    let patience = tokio::time::timeout_at((exchange.arrived + allowed).into(), claim);
-    let Ok(claimed) = patience.await else {
+    let end = (exchange.arrived + allowed).into();
+    let Ok(claimed) = tokio::time::timeout_at(end, claim).await else {
         return Err(still_running(allowed));
     };
-    match claimed {
-        Claim::Run(owner) => {
-            let fleet = exchange.identity.as_ref().and_then(|who| who.fleet);
-            let scope =
-                |who: FleetKey| Scope::of(&account, &who.as_u128().to_be_bytes(), route, key);
-            elsewhere(exchange, owner, (fleet.map(scope), request)).await
-        }
-        Claim::Recorded(answer) => Ok(Claimed::Recorded(answer)),
-        Claim::Conflict => Err(conflict()),
-        Claim::Unknown(unknown) => Err(lost(exchange, &unknown)),
-    }
-}
-
-/// What another replica has recorded under the key; where it is nothing, the request may go out.
-async fn elsewhere(
-    exchange: &mut Exchange,
-    owner: Owner,
-    (scope, request): (Option<Scope>, CreateKey),
-) -> Result<Claimed, Refusal> {
-    let table = Arc::clone(&exchange.table);
-    let Some((recorded, scope)) = table.live.recorded().zip(scope) else {
+    let owner = match claimed {
+        Claim::Run(owner) => owner,
+        Claim::Recorded(answer) => return Ok(Claimed::Recorded(answer)),
+        Claim::Conflict => return Err(conflict()),
+        Claim::Unknown(unknown) => return Err(lost(exchange, &unknown)),
+    };
+    let fleet = exchange.identity.as_ref().and_then(|who| who.fleet);
+    let scope = fleet.map(|who: FleetKey| {
+        let client = who.as_u128().to_be_bytes();
+        Scope::of(&account, &client, route, key)
+    });
+    let Some((recorded, scope)) = exchange.table.live.recorded().zip(scope) else {
         return Ok(Claimed::Mine(Some(owner)));
     };
-    match recorded.find(&scope, &request).await {
-        Some(Found::Answer(answer)) => {
+    let turn = recorded.turn(Asking {
+        scope: &scope,
+        request: &request,
+        correlation_id: exchange.id(),
+        confirmed: job.confirmed.as_ref().and_then(|id| id.to_str().ok()),
+        window: plan.map_or(Duration::ZERO, |r| r.duplicate_window),
+    });
+    // An owner that is dropped here leaves the key to the next who waits for it.
+    let Ok(turned) = tokio::time::timeout_at(end, turn).await else {
+        return Err(still_running(allowed));
+    };
+    everywhere(exchange, owner, turned)
+}
+
+/// What all replicas together say, to the owner of the key at this one.
+fn everywhere(
+    exchange: &Exchange,
+    mut owner: Owner,
+    turned: Option<Turned>,
+) -> Result<Claimed, Refusal> {
+    match turned {
+        None => Ok(Claimed::Mine(Some(owner))),
+        Some(Turned::Mine(turn)) => {
+            owner.shares(turn);
+            Ok(Claimed::Mine(Some(owner)))
+        }
+        Some(Turned::Answer(answer)) => {
             owner.record(answer.clone(), clock::now());
             Ok(Claimed::Recorded(Arc::new(answer)))
         }
-        Some(Found::Other) => {
+        Some(Turned::Other) => {
             owner.forget();
             Err(conflict())
         }
-        None => {
-            exchange.keyed = Some(Box::new((scope, request)));
-            Ok(Claimed::Mine(Some(owner)))
+        Some(Turned::Lost(unknown)) => {
+            let refusal = lost(exchange, &unknown);
+            owner.lost(unknown);
+            Err(refusal)
+        }
+        Some(Turned::Done(unknown)) => {
+            let refusal = lost(exchange, &unknown);
+            owner.unanswerable(unknown, clock::now());
+            Err(refusal)
         }
     }
 }
@@ -165,13 +187,10 @@ pub(super) fn marked(answer: &StoredAnswer) -> HeaderMap {
 
 /// Reads the whole answer ahead, so that it can be given again, and tells the key's owner. A stream
 /// of events goes through as it comes.
-pub async fn record(exchange: &Exchange, answer: &mut Response<UpstreamBody>, owner: Owner) {
+pub async fn record(exchange: &Exchange, answer: &mut Response<UpstreamBody>, mut owner: Owner) {
     match copy(exchange, answer).await {
         Ok(stored) => {
-            let recorded = exchange.table.live.recorded();
-            if let (Some(recorded), Some(keyed)) = (recorded, &exchange.keyed) {
-                recorded.keep(&keyed.0, &keyed.1, &stored).await;
-            }
+            owner.share(&stored).await;
             owner.record(stored, clock::now());
         }
         Err(why) => owner.unrecorded(why, clock::now()),

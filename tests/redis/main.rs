@@ -19,6 +19,7 @@
 mod breakers;
 mod cache;
 mod duplicates;
+mod keyed;
 mod limits;
 mod loss;
 mod places;

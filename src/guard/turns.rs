@@ -1,0 +1,405 @@
+//! Whose turn a key is, among all replicas: a claim in the shared store while a create runs under it.
+//!
+//! One step of the store decides who runs. A claim counts for as long as its replica beats, and what became of it is
+//! told in the order in which it happened; what cannot be told now waits here, and all that runs is claimed anew in a
+//! store that was away or emptied. A replica that dies leaves its claim: then nobody knows the outcome, which the guard
+//! says, or the claim itself where the guard has no record there. Called by `recorded`; the writing is done on the
+//! fleet's thread.
+
+use super::answers::KEPT_FOR;
+use super::claimed::{ASK, Claim, End, Said, TELL, unknown, word};
+use super::record::millis;
+use crate::clock::{self, Duration, Instant};
+use crate::fleet::script::{Call, Script, items, number, text};
+use crate::fleet::{Lost, Shelf};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// A store that was away or emptied hears within this from everyone what runs; until then nobody's turn begins.
+const SETTLE: Duration = Duration::from_secs(1);
+/// For how long an unknown outcome that the guard holds too is told to those who wait for it.
+const HEARSAY: Duration = Duration::from_secs(2);
+/// The longest that what is due is waited for.
+const LONGEST_FLUSH: Duration = Duration::from_secs(1);
+/// What may wait to be told: claims, and bytes of answers.
+const MOST_DUE: usize = 1024;
+const MOST_BYTES: usize = 4 << 20;
+const NOT_SHARED: &str =
+    "it was answered, and its answer could not be written where other replicas find it";
+
+/// What the store is to be told of one claim.
+enum Errand {
+    Runs,
+    Ended(End),
+}
+
+/// A request that runs under a key, or waits to.
+struct Running {
+    claim: Claim,
+    /// Whether it has its turn.
+    runs: bool,
+    /// Whether the store may know of it.
+    reached: bool,
+}
+
+#[derive(Default)]
+struct State {
+    running: HashMap<u64, Running>,
+    due: BTreeMap<u64, (Claim, Errand)>,
+    /// Bytes of answers among them.
+    bytes: usize,
+    next: u64,
+    /// When the store came into use first, its life, and when that took the place of another one.
+    first: Option<Instant>,
+    life: Option<Arc<str>>,
+    renewed: Option<Instant>,
+}
+
+/// This replica's claims.
+pub(super) struct Turns {
+    pub(super) shelf: Shelf,
+    ask: Script,
+    tell: Script,
+    state: Mutex<State>,
+    wake: Notify,
+    idle: Notify,
+}
+
+impl Turns {
+    /// Those of a store; what is due is written for as long as the fleet lives.
+    pub(super) fn start(shelf: Shelf) -> Arc<Turns> {
+        let turns = Arc::new(Turns {
+            shelf,
+            ask: Script::new(ASK),
+            tell: Script::new(TELL),
+            state: Mutex::default(),
+            wake: Notify::new(),
+            idle: Notify::new(),
+        });
+        let (own, mut risen) = (Arc::clone(&turns), turns.shelf.risen());
+        turns.shelf.spawn(async move {
+            loop {
+                own.work().await;
+                own.idle.notify_waiters();
+                tokio::select! {
+                    () = own.wake.notified() => {}
+                    _ = risen.changed() => own.claim_anew(),
+                }
+            }
+        });
+        turns
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request wants its turn. To be ended, whatever comes of it.
+    pub(super) fn enter(&self, claim: Claim) -> u64 {
+        let mut state = self.state();
+        state.next += 1;
+        let serial = state.next;
+        let running = Running {
+            claim,
+            runs: false,
+            reached: false,
+        };
+        state.running.insert(serial, running);
+        serial
+    }
+
+    /// It runs: the store has said so, or nothing, in which case it is told.
+    pub(super) fn runs(&self, serial: u64) {
+        let mut state = self.state();
+        let Some(running) = state.running.get_mut(&serial) else {
+            return;
+        };
+        running.runs = true;
+        if !running.reached {
+            let claim = running.claim.clone();
+            state.due.insert(serial, (claim, Errand::Runs));
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Asks whether it may run, and claims its key if so.
+    pub(super) async fn ask(&self, serial: u64, confirmed: Option<&str>) -> Said {
+        let life = self.shelf.generation().filter(|_| self.shelf.is_up());
+        let Some(life) = life else {
+            return Said::Unheard;
+        };
+        let settling = self.is_settling(&life);
+        let Some(call) = self.call(serial) else {
+            return Said::Unheard;
+        };
+        let call = call
+            .word(confirmed.unwrap_or_default())
+            .word(&*life)
+            .number(self.shelf.deadline())
+            .word(if settling { "look" } else { "take" });
+        let Ok(answer) = self.shelf.run(&self.ask, &call).await else {
+            return Said::Unheard;
+        };
+        let answer = items(answer);
+        match text(answer.first()) {
+            Some("mine") => Said::Mine,
+            Some("runs") => Said::Runs(word(&answer, 1)),
+            Some("wait") => Said::Settling,
+            Some("other") => Said::Other,
+            Some("lost") => Said::Lost(unknown(&answer)),
+            Some("done") => Said::Done(unknown(&answer)),
+            Some("flushed") if self.heard_another(&life).await => Said::Settling,
+            _ => Said::Unheard,
+        }
+    }
+
+    /// The claim's keys and its own words; from now on the store may know it.
+    fn call(&self, serial: u64) -> Option<Call> {
+        let claim = self.reach(serial)?;
+        let keys = [
+            self.shelf.key(&claim.place),
+            self.shelf.key("replicas"),
+            self.shelf.key("generation"),
+        ];
+        let words = self.words(keys, (serial, &claim));
+        Some(words.number(millis(claim.span)))
+    }
+
+    fn reach(&self, serial: u64) -> Option<Claim> {
+        let mut state = self.state();
+        let running = state.running.get_mut(&serial)?;
+        running.reached = true;
+        Some(running.claim.clone())
+    }
+
+    fn words(
+        &self,
+        keys: impl IntoIterator<Item = String>,
+        (serial, claim): (u64, &Claim),
+    ) -> Call {
+        let instance = self.shelf.instance();
+        Call::on(keys)
+            .word(format!("{instance}:{serial}"))
+            .word(instance)
+            .word(claim.request.as_str())
+            .word(claim.correlation_id.as_str())
+    }
+
+    /// Whether a store that was away or began anew may not know yet what runs elsewhere.
+    fn is_settling(&self, life: &Arc<str>) -> bool {
+        let since = self.shelf.values().standing().since;
+        let mut state = self.state();
+        let first = *state.first.get_or_insert(since);
+        if state.life.as_ref() != Some(life) {
+            let another = state.life.replace(Arc::clone(life)).is_some();
+            state.renewed = another.then(clock::now);
+        }
+        let fresh = |at| clock::now().saturating_duration_since(at) < SETTLE;
+        (since != first && fresh(since)) || state.renewed.is_some_and(fresh)
+    }
+
+    /// Waits, for at most one time-out, until this replica has heard that the store began anew.
+    async fn heard_another(&self, life: &Arc<str>) -> bool {
+        self.shelf.hurry();
+        let heard = async {
+            while self.shelf.generation().as_ref() == Some(life) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let patience = self.shelf.timeout();
+        tokio::time::timeout(patience, heard).await.is_ok()
+    }
+
+    /// The guard's record of it is in the store: where the outcome is unknown, the guard says so.
+    pub(super) fn guarded(&self, serial: u64) {
+        let mut state = self.state();
+        let Some(running) = state.running.get_mut(&serial) else {
+            return;
+        };
+        running.claim.span = Duration::ZERO;
+        let claim = running.claim.clone();
+        state.due.insert(serial, (claim, Errand::Runs));
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// It has ended so.
+    pub(super) fn end(&self, serial: u64, end: End) {
+        let mut state = self.state();
+        let Some(running) = state.running.remove(&serial) else {
+            return;
+        };
+        if matches!(end, End::Free) && !running.reached {
+            state.due.remove(&serial);
+            return;
+        }
+        state.owe(serial, running.claim, end);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Everything that runs is due: the store may have been away, or have lost it.
+    fn claim_anew(&self) {
+        if let Some(life) = self.shelf.generation() {
+            self.is_settling(&life);
+        }
+        let mut state = self.state();
+        let State { running, due, .. } = &mut *state;
+        // Who only waits claims nothing: another may have it.
+        for (serial, running) in running.iter().filter(|(_, running)| running.runs) {
+            due.insert(*serial, (running.claim.clone(), Errand::Runs));
+        }
+    }
+
+    async fn work(&self) {
+        while self.shelf.is_up() {
+            let Some((serial, (claim, errand))) = self.state().next_due() else {
+                return;
+            };
+            match self.do_errand((serial, &claim), &errand).await {
+                Ok(()) => {}
+                Err(Lost::Refused(why)) => {
+                    tracing::warn!(why, "the shared store refuses the claim of a key");
+                }
+                Err(_) => {
+                    self.state().put_back(serial, claim, errand);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn do_errand(&self, (serial, claim): (u64, &Claim), errand: &Errand) -> Result<(), Lost> {
+        let (state, span, why) = match errand {
+            Errand::Runs => {
+                self.reach(serial);
+                ("run", claim.span, "")
+            }
+            Errand::Ended(End::Free) => ("free", Duration::ZERO, ""),
+            Errand::Ended(End::Answer(name, sealed)) => {
+                self.shelf.values().set(name, sealed, KEPT_FOR).await?;
+                ("free", Duration::ZERO, "")
+            }
+            Errand::Ended(End::Done(why)) => ("done", KEPT_FOR, why.as_str()),
+            Errand::Ended(End::Lost(why)) => ("lost", claim.span.max(HEARSAY), why.as_str()),
+        };
+        let call = self
+            .words([self.shelf.key(&claim.place)], (serial, claim))
+            .word(state)
+            .number(millis(span))
+            .word(why)
+            .number(self.shelf.deadline());
+        let told = self.shelf.run(&self.tell, &call).await?;
+        match number(Some(&told)) {
+            Some(1) => Ok(()),
+            _ => Err(Lost::Late),
+        }
+    }
+
+    /// Waits until everything so far is in the store, or the store is away.
+    pub(super) async fn flush(&self) {
+        let told = async {
+            loop {
+                let idle = self.idle.notified();
+                if !self.shelf.is_up() || self.state().due.is_empty() {
+                    return;
+                }
+                self.wake.notify_one();
+                let look_again = Duration::from_millis(40);
+                tokio::time::timeout(look_again, idle).await.ok();
+            }
+        };
+        tokio::time::timeout(LONGEST_FLUSH, told).await.ok();
+    }
+}
+
+impl State {
+    /// Within its bounds: the oldest go first, and an answer for which there is no room is told of.
+    fn owe(&mut self, serial: u64, claim: Claim, end: End) {
+        let end = match end {
+            End::Answer(_, sealed) if self.bytes + sealed.len() > MOST_BYTES => {
+                End::Done(NOT_SHARED.to_owned())
+            }
+            end => end,
+        };
+        self.bytes += end.bytes();
+        self.due.insert(serial, (claim, Errand::Ended(end)));
+        while self.due.len() > MOST_DUE {
+            self.next_due();
+        }
+    }
+
+    fn next_due(&mut self) -> Option<(u64, (Claim, Errand))> {
+        let (serial, (claim, errand)) = self.due.pop_first()?;
+        if let Errand::Ended(end) = &errand {
+            self.bytes -= end.bytes();
+        }
+        Some((serial, (claim, errand)))
+    }
+
+    /// What could not be told is due again, unless there is later news of it.
+    fn put_back(&mut self, serial: u64, claim: Claim, errand: Errand) {
+        if self.due.contains_key(&serial) {
+            return;
+        }
+        match errand {
+            Errand::Ended(end) => self.owe(serial, claim, end),
+            Errand::Runs => {
+                if self.running.contains_key(&serial) {
+                    self.due.insert(serial, (claim, Errand::Runs));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn claim(name: usize) -> Claim {
+        Claim {
+            place: format!("turn:{name}"),
+            request: String::new(),
+            correlation_id: name.to_string(),
+            span: Duration::ZERO,
+        }
+    }
+
+    fn answer(bytes: usize) -> End {
+        End::Answer("recorded:x".to_owned(), vec![0; bytes])
+    }
+
+    #[test]
+    fn what_waits_to_be_told_is_bounded_by_number_and_by_bytes() {
+        let mut state = State::default();
+        for serial in 1..=MOST_DUE + 10 {
+            state.owe(serial as u64, claim(serial), answer(MOST_BYTES / 8));
+        }
+        assert_eq!(state.due.len(), MOST_DUE);
+        assert!(state.bytes <= MOST_BYTES);
+        // The oldest are gone, and an answer for which there is no room is told of all the same.
+        let (serial, (_, errand)) = state.next_due().unwrap();
+        assert_eq!(serial, 11);
+        assert!(matches!(errand, Errand::Ended(End::Done(why)) if why == NOT_SHARED));
+        while state.next_due().is_some() {}
+        assert_eq!(state.bytes, 0);
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_due_again_unless_there_is_later_news() {
+        let mut state = State::default();
+        state.owe(1, claim(1), answer(100));
+        let (serial, (claimed, errand)) = state.next_due().unwrap();
+        state.put_back(serial, claimed, errand);
+        assert_eq!((state.due.len(), state.bytes), (1, 100));
+        // It ran when it was to be told so, and has ended meanwhile.
+        state.put_back(1, claim(1), Errand::Runs);
+        assert!(matches!(state.due.get(&1), Some((_, Errand::Ended(_)))));
+        state.put_back(2, claim(2), Errand::Runs);
+        assert!(!state.due.contains_key(&2), "it runs no longer");
+    }
+}
