@@ -7,9 +7,8 @@
 
 use super::key::{CreateKey, Scope};
 use super::owner::Owner;
+use super::stored::StoredAnswer;
 use crate::clock::{Duration, Instant};
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,29 +18,9 @@ use tokio::sync::watch;
 pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The longest body that is kept.
 pub const LONGEST_BODY: usize = 1 << 20;
-/// What an entry counts beside its answer, and a name beside its value.
-const OVERHEAD: usize = 256;
-const FIELD_OVERHEAD: usize = 64;
-
-/// The upstream's answer to the first request of a key.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredAnswer {
-    /// As the upstream gave it.
-    pub status: StatusCode,
-    /// Without what belongs to one connection or one exchange.
-    pub headers: HeaderMap,
-    /// The whole body.
-    pub body: Bytes,
-}
-
-impl StoredAnswer {
-    pub(super) fn cost(&self) -> usize {
-        let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
-            FIELD_OVERHEAD + name.as_str().len() + value.len()
-        };
-        self.headers.iter().map(field).sum::<usize>() + self.body.len()
-    }
-}
+/// What an entry takes beside its answer: its place in the table of keys, at the emptiest that such a table
+/// is, and twice in the list of those that ended.
+const OVERHEAD: usize = 512;
 
 /// Why an answer cannot be given to a request that waited for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,19 +79,14 @@ impl Answers {
     pub async fn claim_for(
         &self,
         window: Duration,
-        (scope, request): (Scope, CreateKey),
+        key: (Scope, CreateKey),
         correlation_id: &str,
         now: Instant,
     ) -> Claim {
         loop {
-            let look = lock(&self.shared).look(scope, request, (window, now));
-            let mut running = match look {
-                Look::Free(serial, end) => {
-                    let slot = (self.clone(), scope, serial);
-                    return Claim::Run(Owner::of(slot, correlation_id, end));
-                }
-                Look::Running(running) => running,
-                Look::Settled(claim) => return claim,
+            let mut running = match self.look(key, correlation_id, (window, now)) {
+                Ok(claim) => return claim,
+                Err(running) => running,
             };
             // An owner that is gone without a word has freed its slot before.
             let end = running.wait_for(Option::is_some).await;
@@ -126,9 +100,42 @@ impl Answers {
         }
     }
 
-    /// So the request of that number has ended.
-    pub(super) fn settle(&self, scope: Scope, serial: u64, end: End, now: Option<Instant>) {
-        lock(&self.shared).settle(scope, serial, end, now);
+    /// The same without a wait: none while an equal request runs.
+    pub fn claim_at_once(
+        &self,
+        window: Duration,
+        key: (Scope, CreateKey),
+        correlation_id: &str,
+        now: Instant,
+    ) -> Option<Claim> {
+        self.look(key, correlation_id, (window, now)).ok()
+    }
+
+    /// What there is to do, or where the end of the request will be told that runs.
+    fn look(
+        &self,
+        (scope, request): (Scope, CreateKey),
+        correlation_id: &str,
+        times: (Duration, Instant),
+    ) -> Result<Claim, watch::Receiver<Option<End>>> {
+        let serial = match lock(&self.shared).look(scope, request, times) {
+            Look::Free(serial) => serial,
+            Look::Running(running) => return Err(running),
+            Look::Settled(claim) => return Ok(claim),
+        };
+        let slot = (self.clone(), scope, serial);
+        Ok(Claim::Run(Owner::of(slot, correlation_id)))
+    }
+
+    /// So the request of that number has ended. Some: who waited for that, and is to be told.
+    pub(super) fn settle(
+        &self,
+        scope: Scope,
+        serial: u64,
+        end: End,
+        now: Option<Instant>,
+    ) -> Option<watch::Sender<Option<End>>> {
+        lock(&self.shared).settle(scope, serial, end, now)
     }
 
     /// Ends what has run out; to be called every minute or so.
@@ -176,7 +183,7 @@ pub(super) enum End {
 impl End {
     fn cost(&self) -> usize {
         match self {
-            End::Answer(answer) => OVERHEAD + answer.cost(),
+            End::Answer(answer) => OVERHEAD + answer.size(),
             End::Free | End::Unanswerable(_) | End::Lost(_) => OVERHEAD,
         }
     }
@@ -191,13 +198,14 @@ struct Slot {
     until: Instant,
     /// None while the request runs.
     end: Option<End>,
-    running: watch::Receiver<Option<End>>,
+    /// Who waits while it runs, if anybody does.
+    waited: Option<watch::Sender<Option<End>>>,
 }
 
 /// What a request finds under its key.
 enum Look {
     /// Nothing: it runs.
-    Free(u64, watch::Sender<Option<End>>),
+    Free(u64),
     /// An equal request that runs.
     Running(watch::Receiver<Option<End>>),
     /// What to answer.
@@ -223,13 +231,16 @@ impl Slots {
         (window, now): (Duration, Instant),
     ) -> Look {
         self.expire(now);
-        if let Some(slot) = self.by_scope.get(&scope) {
+        if let Some(slot) = self.by_scope.get_mut(&scope) {
             let over = slot.end.is_some() && slot.until <= now;
             if !over && slot.request != request {
                 return Look::Settled(Claim::Conflict);
             }
             match &slot.end {
-                None => return Look::Running(slot.running.clone()),
+                None => {
+                    let waited = slot.waited.get_or_insert_with(|| watch::Sender::new(None));
+                    return Look::Running(waited.subscribe());
+                }
                 Some(End::Answer(answer)) if !over => {
                     return Look::Settled(Claim::Recorded(Arc::clone(answer)));
                 }
@@ -241,29 +252,32 @@ impl Slots {
         }
         let serial = self.next;
         self.next += 1;
-        let (sender, running) = watch::channel(None);
         let slot = Slot {
             serial,
             request,
             window,
             until: now + window,
             end: None,
-            running,
+            waited: None,
         };
         self.by_scope.insert(scope, slot);
-        Look::Free(serial, sender)
+        Look::Free(serial)
     }
 
-    fn settle(&mut self, scope: Scope, serial: u64, end: End, now: Option<Instant>) {
-        let Some(slot) = self.by_scope.get_mut(&scope) else {
-            return;
-        };
-        if slot.serial != serial {
-            return;
-        }
+    /// Keeps how a request ended. Some: who waited for that, and is to be told.
+    fn settle(
+        &mut self,
+        scope: Scope,
+        serial: u64,
+        end: End,
+        now: Option<Instant>,
+    ) -> Option<watch::Sender<Option<End>>> {
+        let slot = self.by_scope.get_mut(&scope);
+        let slot = slot.filter(|slot| slot.serial == serial)?;
+        let waited = slot.waited.take();
         if matches!(end, End::Free) {
             self.by_scope.remove(&scope);
-            return;
+            return waited;
         }
         if let Some(now) = now {
             slot.until = now + slot.window;
@@ -272,6 +286,7 @@ impl Slots {
         slot.end = Some(end);
         self.ended.push_back((scope, serial));
         self.shrink();
+        waited
     }
 
     fn remove(&mut self, scope: Scope) {
@@ -328,7 +343,8 @@ mod tests {
     use super::super::owner::TOO_LARGE;
     use super::super::record::Cover;
     use super::*;
-    use http::{HeaderValue, Method};
+    use bytes::Bytes;
+    use http::{HeaderMap, HeaderValue, Method, StatusCode};
     use std::future::Future;
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
@@ -351,11 +367,8 @@ mod tests {
     }
 
     fn answer(body: impl Into<Bytes>) -> StoredAnswer {
-        StoredAnswer {
-            status: StatusCode::CREATED,
-            headers: HeaderMap::new(),
-            body: body.into(),
-        }
+        let body: Bytes = body.into();
+        StoredAnswer::of(StatusCode::CREATED, &HeaderMap::new(), &[], [&body])
     }
 
     /// What a claim gives at once; none if it waits.
@@ -424,7 +437,7 @@ mod tests {
             at_once(&answers, "k", b"x", t0),
             Some(Claim::Recorded(_))
         ));
-        assert_eq!(answers.size(), (1, OVERHEAD + 4));
+        assert_eq!(answers.size(), (1, OVERHEAD + answer("made").size()));
     }
 
     #[test]
@@ -441,7 +454,7 @@ mod tests {
 
     #[test]
     fn the_oldest_answers_go_when_the_bytes_are_spent() {
-        let most = 10 * (OVERHEAD + 1000);
+        let most = 10 * (OVERHEAD + answer(vec![0; 1000]).size());
         let (answers, t0) = (Answers::new(most), Instant::now());
         for i in 0..25 {
             owner(&answers, &i.to_string(), b"x", t0).record(answer(vec![0; 1000]), t0);

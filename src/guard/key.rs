@@ -5,10 +5,12 @@
 //! credential: an account is the hash of what was sent, or the name of what we inject. Called by
 //! the proxy before the guard is asked.
 
-use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method};
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::LazyLock;
 
 type Digest = [u8; SHA256_OUTPUT_LEN];
 
@@ -82,8 +84,16 @@ impl CreateKey {
         CreateKey(fields.end())
     }
 
-    /// The key of a delivery that its sender calls so.
+    /// The key of a delivery that its sender calls so; most have no name.
     pub fn delivery(name: &[u8]) -> CreateKey {
+        static UNNAMED: LazyLock<CreateKey> = LazyLock::new(|| CreateKey::named(b""));
+        match name {
+            [] => *UNNAMED,
+            name => CreateKey::named(name),
+        }
+    }
+
+    fn named(name: &[u8]) -> CreateKey {
         let mut fields = Fields::of("delivery");
         fields.add(name);
         CreateKey(fields.end())
@@ -123,8 +133,16 @@ impl fmt::Debug for CreateKey {
 }
 
 /// Within what an `Idempotency-Key` means one thing: the account, the client, the route; or one event of a vendor.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Scope(Digest);
+
+impl Hash for Scope {
+    /// Half of a digest tells it from others as well as all of it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (half, _) = self.0.split_at(SHA256_OUTPUT_LEN / 2);
+        state.write(half);
+    }
+}
 
 impl Scope {
     /// The scope of that key, as this client sent it on this route.
@@ -161,20 +179,41 @@ impl fmt::Debug for Scope {
     }
 }
 
+/// Bytes that are gathered before they are hashed: most digests are of less, and hashing what is small piece
+/// by piece takes several times as long as hashing it at once.
+const GATHERED: usize = 512;
+
 /// A digest in the making, of fields that cannot run into each other.
-struct Fields(Context);
+struct Fields {
+    gathered: Vec<u8>,
+    /// What did not fit is hashed already.
+    begun: Option<Context>,
+}
 
 impl Fields {
     fn of(kind: &str) -> Fields {
-        let mut fields = Fields(Context::new(&SHA256));
+        let mut fields = Fields {
+            gathered: Vec::with_capacity(GATHERED),
+            begun: None,
+        };
         fields.add(b"trunkline 1");
         fields.add(kind.as_bytes());
         fields
     }
 
     fn add(&mut self, field: &[u8]) {
-        self.0.update(&(field.len() as u64).to_be_bytes());
-        self.0.update(field);
+        self.piece(&(field.len() as u64).to_be_bytes());
+        self.piece(field);
+    }
+
+    fn piece(&mut self, piece: &[u8]) {
+        if self.gathered.len() + piece.len() <= GATHERED {
+            return self.gathered.extend_from_slice(piece);
+        }
+        let begun = self.begun.get_or_insert_with(|| Context::new(&SHA256));
+        begun.update(&self.gathered);
+        begun.update(piece);
+        self.gathered.clear();
     }
 
     fn maybe(&mut self, field: Option<&[u8]>) {
@@ -183,8 +222,15 @@ impl Fields {
     }
 
     fn end(self) -> Digest {
+        let digest = match self.begun {
+            None => digest(&SHA256, &self.gathered),
+            Some(mut begun) => {
+                begun.update(&self.gathered);
+                begun.finish()
+            }
+        };
         let mut out = [0; SHA256_OUTPUT_LEN];
-        for (place, byte) in out.iter_mut().zip(self.0.finish().as_ref()) {
+        for (place, byte) in out.iter_mut().zip(digest.as_ref()) {
             *place = *byte;
         }
         out
@@ -256,6 +302,34 @@ mod tests {
         fn hexadecimal_comes_back_as_the_same_key(a in raw()) {
             let key = key(&a);
             prop_assert_eq!(CreateKey::from_hex(&key.hex()), Some(key));
+        }
+    }
+
+    #[test]
+    fn a_digest_is_of_all_bytes_however_they_were_gathered() {
+        for lengths in [
+            vec![],
+            vec![0, 1],
+            vec![GATHERED],
+            vec![100, GATHERED, 0, 100],
+            vec![GATHERED - 50, 8, 8, 1],
+            vec![5 * GATHERED, 5 * GATHERED],
+        ] {
+            let mut fields = Fields::of("x");
+            let mut whole = Vec::new();
+            let mut plainly = |field: &[u8]| {
+                whole.extend((field.len() as u64).to_be_bytes());
+                whole.extend(field);
+            };
+            plainly(b"trunkline 1");
+            plainly(b"x");
+            for (index, length) in lengths.iter().enumerate() {
+                let field = vec![u8::try_from(index).unwrap(); *length];
+                plainly(&field);
+                fields.add(&field);
+            }
+            let whole = digest(&SHA256, &whole);
+            assert_eq!(fields.end(), whole.as_ref(), "{lengths:?}");
         }
     }
 

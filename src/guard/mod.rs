@@ -16,19 +16,21 @@ mod memory;
 mod owner;
 mod record;
 mod recorded;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod ticket;
 mod told;
 mod turns;
 
-pub use answers::{Answers, Claim, KEPT_FOR, LONGEST_BODY, StoredAnswer, UnknownAnswer};
+pub use answers::{Answers, Claim, KEPT_FOR, LONGEST_BODY, UnknownAnswer};
 pub use file::StateFileError;
 pub use key::{Account, Create, CreateKey, Scope};
 pub use memory::Bounds;
 pub use owner::Owner;
 pub use record::{Begin, Cover, Held, HeldView, LONGEST_WINDOW, Outcome};
 pub use recorded::{Asking, Recorded, Turn, Turned};
+pub use stored::StoredAnswer;
 pub use ticket::Ticket;
 
 use crate::clock::{Instant, SystemTime};

@@ -3,14 +3,14 @@
 //!
 //! Called by the proxy, which holds it from the claim of the key to the answer.
 
-use super::answers::{Answers, End, LONGEST_BODY, StoredAnswer, UnknownAnswer};
+use super::answers::{Answers, End, LONGEST_BODY, UnknownAnswer};
 use super::key::Scope;
 use super::record::Cover;
 use super::recorded::Turn;
+use super::stored::StoredAnswer;
 use crate::clock::Instant;
 use std::fmt;
 use std::sync::Arc;
-use tokio::sync::watch;
 
 pub(super) const TOO_LARGE: &str = "it was answered, and the answer was too large to be kept";
 
@@ -23,7 +23,7 @@ pub struct Owner {
     serial: u64,
     correlation_id: String,
     sent: bool,
-    end: Option<watch::Sender<Option<End>>>,
+    ended: bool,
     /// The same among all replicas, where they share.
     turn: Option<Box<Turn>>,
 }
@@ -32,7 +32,6 @@ impl Owner {
     pub(super) fn of(
         (answers, scope, serial): (Answers, Scope, u64),
         correlation_id: &str,
-        end: watch::Sender<Option<End>>,
     ) -> Owner {
         Owner {
             answers,
@@ -40,7 +39,7 @@ impl Owner {
             serial,
             correlation_id: correlation_id.to_owned(),
             sent: false,
-            end: Some(end),
+            ended: false,
             turn: None,
         }
     }
@@ -106,11 +105,11 @@ impl Owner {
     }
 
     fn end(&mut self, end: End, now: Option<Instant>) {
-        let Some(sender) = self.end.take() else {
+        if std::mem::replace(&mut self.ended, true) {
             return;
-        };
+        }
         let kept = match &end {
-            End::Answer(answer) if answer.cost() > LONGEST_BODY => {
+            End::Answer(answer) if answer.size() > LONGEST_BODY => {
                 End::Unanswerable(self.told(TOO_LARGE))
             }
             other => other.clone(),
@@ -123,8 +122,10 @@ impl Owner {
                 End::Lost(unknown) => turn.lost(&unknown.what),
             }
         }
-        self.answers.settle(self.scope, self.serial, kept, now);
-        sender.send_replace(Some(end));
+        let waited = self.answers.settle(self.scope, self.serial, kept, now);
+        if let Some(waited) = waited {
+            waited.send_replace(Some(end));
+        }
     }
 }
 

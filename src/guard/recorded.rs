@@ -5,10 +5,11 @@
 //! one does in memory. Nothing fails for want of the store: each replica then goes by what it knows itself. Called by the
 //! proxy between the claim of a key and the guard.
 
-use super::answers::{KEPT_FOR, StoredAnswer, UnknownAnswer};
+use super::answers::{KEPT_FOR, UnknownAnswer};
 use super::claimed::{Claim, End, Said};
 use super::key::{CreateKey, Scope};
 use super::record::{Cover, LONGEST_WINDOW};
+use super::stored::StoredAnswer;
 use super::turns::Turns;
 use crate::clock::{self, Duration, Instant};
 use crate::fleet::pieces::{Reader, Writer};
@@ -193,7 +194,7 @@ impl Turn {
 
     /// Writes an answer where others find it, if it is not too large. Waits for one time-out of the store at most.
     pub(super) async fn keep(&mut self, answer: &StoredAnswer) {
-        if answer.body.len() > LARGEST {
+        if answer.body().len() > LARGEST {
             return;
         }
         let Some(sealed) = self.seal.close(pack(&self.request, answer)) else {
@@ -257,11 +258,11 @@ fn place(seal: &Seal) -> String {
 }
 
 fn pack(request: &CreateKey, answer: &StoredAnswer) -> Vec<u8> {
-    let mut out = Writer::with_room(answer.body.len() + 1024);
+    let mut out = Writer::with_room(answer.size() + 1024);
     out.piece(request.hex().as_bytes());
-    out.piece(answer.status.as_str().as_bytes());
-    out.piece(&answer.body);
-    for (name, value) in &answer.headers {
+    out.piece(answer.status().as_str().as_bytes());
+    out.piece(&answer.body());
+    for (name, value) in &answer.fields() {
         out.piece(name.as_str().as_bytes());
         out.piece(value.as_bytes());
     }
@@ -281,11 +282,8 @@ fn unpack(bytes: &[u8], request: &CreateKey) -> Option<Found> {
         let value = HeaderValue::from_bytes(read.piece()?).ok()?;
         headers.try_append(name, value).ok()?;
     }
-    Some(Found::Answer(StoredAnswer {
-        status,
-        headers,
-        body,
-    }))
+    let answer = StoredAnswer::of(status, &headers, &[], [&body]);
+    Some(Found::Answer(answer))
 }
 
 #[cfg(test)]
@@ -299,11 +297,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("x-two", HeaderValue::from_static("1"));
         headers.append("x-two", HeaderValue::from_static("2"));
-        let answer = StoredAnswer {
-            status: StatusCode::CREATED,
-            headers,
-            body: Bytes::from_static(b"made"),
-        };
+        let made = Bytes::from_static(b"made");
+        let answer = StoredAnswer::of(StatusCode::CREATED, &headers, &[], [&made]);
         let packed = pack(&own, &answer);
         assert_eq!(unpack(&packed, &own), Some(Found::Answer(answer.clone())));
         assert_eq!(unpack(&packed, &other), Some(Found::Other));

@@ -85,12 +85,7 @@ pub(super) fn answer(mut exchange: Box<Exchange>, answer: &StoredAnswer) -> Resp
         .notes
         .push(("webhook", "answered_again".to_owned()));
     let fields = keyed::marked(answer);
-    local(
-        exchange,
-        (answer.status, fields),
-        answer.body.clone(),
-        false,
-    )
+    local(exchange, (answer.status(), fields), answer.body(), false)
 }
 
 fn replayed(exchange: &Exchange, replays: Replays) -> Refusal {

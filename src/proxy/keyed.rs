@@ -170,17 +170,12 @@ pub fn replay(mut exchange: Box<Exchange>, answer: &StoredAnswer) -> Response<Re
     let upstream = exchange.upstream_name().unwrap_or_default();
     exchange.table.live.count_guard(upstream, "replayed");
     let fields = marked(answer);
-    super::local(
-        exchange,
-        (answer.status, fields),
-        answer.body.clone(),
-        false,
-    )
+    super::local(exchange, (answer.status(), fields), answer.body(), false)
 }
 
 /// The fields of an answer, and that it was given before.
 pub(super) fn marked(answer: &StoredAnswer) -> HeaderMap {
-    let mut fields = answer.headers.clone();
+    let mut fields = answer.fields();
     fields.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
     fields
 }
@@ -197,7 +192,8 @@ pub async fn record(exchange: &Exchange, answer: &mut Response<UpstreamBody>, mu
     }
 }
 
-/// The whole answer, read ahead, so that it can be given again; without what belongs to this exchange.
+/// The whole answer, read ahead, so that it can be given again; without what belongs to this exchange. What
+/// belongs to its connection is gone from the answer itself.
 ///
 /// # Errors
 /// Why it cannot be kept.
@@ -208,19 +204,14 @@ pub(super) async fn copy(
     if super::journey::is_stream(answer.headers()) {
         return Err(STREAMED);
     }
-    let body = answer.body_mut().peek(LONGEST_BODY + 1).await;
-    if !answer.body().is_here() || body.len() > LONGEST_BODY {
+    let here = answer.body_mut().read_ahead(LONGEST_BODY + 1).await;
+    if !answer.body().is_here() || here > LONGEST_BODY {
         return Err(LARGE_OR_CUT);
     }
     let ours = &exchange.table.plan.correlation.header;
-    let mut kept = answer.headers().clone();
-    headers::strip(&mut kept, ours);
-    kept.remove(ours);
-    kept.remove(header::CONTENT_LENGTH);
-    kept.remove(header::TRAILER);
-    Ok(StoredAnswer {
-        status: answer.status(),
-        headers: kept,
-        body,
-    })
+    headers::strip(answer.headers_mut(), ours);
+    let (status, fields) = (answer.status(), answer.headers());
+    let without = [ours, &header::CONTENT_LENGTH, &header::TRAILER];
+    let body = answer.body().ahead();
+    Ok(StoredAnswer::of(status, fields, &without, body))
 }

@@ -98,27 +98,41 @@ impl UpstreamBody {
     /// Reads ahead until `most` bytes are here or the body ends, and shows them. They stay in their
     /// place: the client gets every byte as it came, and an error where it happened.
     pub async fn peek(&mut self, most: usize) -> Bytes {
-        self.0.peek(most).await
+        self.0.read_ahead(most).await;
+        let mut start = BytesMut::new();
+        for data in self.ahead() {
+            start.extend_from_slice(data);
+        }
+        start.truncate(most);
+        start.freeze()
+    }
+
+    /// The same; what is here is shown by [`ahead`](Self::ahead). How many bytes that are.
+    pub async fn read_ahead(&mut self, most: usize) -> usize {
+        self.0.read_ahead(most).await
+    }
+
+    /// What was read ahead and is not passed on yet, piece by piece.
+    pub fn ahead(&self) -> impl Iterator<Item = &Bytes> + Clone {
+        self.0.ahead.iter().filter_map(Frame::data_ref)
     }
 }
 
 impl Inner {
-    async fn peek(&mut self, most: usize) -> Bytes {
-        let mut start = BytesMut::new();
-        while start.len() < most && !self.incoming.is_end_stream() && self.failed.is_none() {
+    async fn read_ahead(&mut self, most: usize) -> usize {
+        let pieces = self.ahead.iter().filter_map(Frame::data_ref);
+        let mut here = pieces.map(Bytes::len).sum();
+        while here < most && !self.incoming.is_end_stream() && self.failed.is_none() {
             match std::future::poll_fn(|cx| self.poll_next(cx)).await {
                 None => break,
                 Some(Err(error)) => self.failed = Some(error),
                 Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        start.extend_from_slice(data);
-                    }
+                    here += frame.data_ref().map_or(0, Bytes::len);
                     self.ahead.push_back(frame);
                 }
             }
         }
-        start.truncate(most);
-        start.freeze()
+        here
     }
 
     /// Drives the connection, then asks for a chunk again.
