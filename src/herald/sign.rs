@@ -5,7 +5,7 @@
 
 use super::settings::Settings;
 use crate::clock::{self, SystemTime};
-use aws_lc_rs::hmac;
+use crate::webhook::Hash;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -22,8 +22,7 @@ pub(super) fn sign(settings: &Settings, id: &str, body: &[u8], at: SystemTime) -
     let timestamp = since.as_secs().to_string();
     let mut signature = String::new();
     settings.secrets.each(clock::now(), |secret| {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        let mut context = hmac::Context::with_key(&key);
+        let mut context = secret.sign(Hash::Sha256);
         for piece in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
             context.update(piece);
         }

@@ -25,25 +25,18 @@ use std::sync::Arc;
 /// `upstream_timeout`: it is still being told.
 pub(super) async fn claim(
     exchange: &mut Exchange,
-    (replays, event): (Replays, Option<Event<'_>>),
+    replays: Replays,
+    event: Event<'_>,
 ) -> Result<Option<Arc<StoredAnswer>>, Refusal> {
-    let Some(event) = event else {
-        return Ok(None);
-    };
-    let table = Arc::clone(&exchange.table);
-    let parts: Vec<&[u8]> = event.parts.iter().map(AsRef::as_ref).collect();
     let key = (
-        Scope::event(verify::name(exchange), &parts),
-        CreateKey::delivery(&event.delivery),
+        Scope::event(verify::name(exchange), &event.parts),
+        CreateKey::delivery(event.delivery),
     );
-    let answers = table.live.events_answered();
-    let claim = answers.claim_for(replays.window, key, exchange.id(), clock::now());
-    let plan = exchange.route().and_then(|r| table.route_plan(r));
-    let total = plan.map_or(Duration::ZERO, |r| r.timeouts.total);
-    let (allowed, _) = exchange.allowance(total);
-    let Ok(claimed) = tokio::time::timeout_at((exchange.arrived + allowed).into(), claim).await
-    else {
-        return Err(still_told(exchange, allowed));
+    let answers = exchange.table.live.events_answered();
+    let at_once = answers.claim_at_once(replays.window, key, exchange.id(), clock::now());
+    let claimed = match at_once {
+        Some(claimed) => claimed,
+        None => Box::pin(wait(exchange, replays, key)).await?,
     };
     match claimed {
         Claim::Run(owner) => {
@@ -51,14 +44,29 @@ pub(super) async fn claim(
             Ok(None)
         }
         Claim::Recorded(answer) if event.may_be_retry => {
-            verify::count(exchange, &table, |metrics| &metrics.answered_again);
+            verify::count(exchange, |metrics| &metrics.answered_again);
             Ok(Some(answer))
         }
         Claim::Recorded(_) | Claim::Conflict | Claim::Unknown(_) => {
-            verify::count(exchange, &table, |metrics| &metrics.replayed);
+            verify::count(exchange, |metrics| &metrics.replayed);
             Err(replayed(exchange, replays))
         }
     }
+}
+
+/// Waits while the event is being told, within the time that the route has.
+async fn wait(
+    exchange: &Exchange,
+    replays: Replays,
+    key: (Scope, CreateKey),
+) -> Result<Claim, Refusal> {
+    let answers = exchange.table.live.events_answered();
+    let claim = answers.claim_for(replays.window, key, exchange.id(), clock::now());
+    let plan = exchange.route().and_then(|r| exchange.table.route_plan(r));
+    let total = plan.map_or(Duration::ZERO, |r| r.timeouts.total);
+    let (allowed, _) = exchange.allowance(total);
+    let patience = tokio::time::timeout_at((exchange.arrived + allowed).into(), claim);
+    patience.await.map_err(|_| still_told(exchange, allowed))
 }
 
 /// Keeps an answer that says the application has the event; any other leaves it to the next.

@@ -5,22 +5,24 @@
 //! What was held is what is checked, and what is sent on. An event that was told before is not told the
 //! application again. Called by `serve` after the limits.
 
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::guard::StoredAnswer;
 use crate::proxy::again;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::refusal::{Reason, Refusal};
-use crate::routes::table::Table;
 use crate::telemetry::handles::WebhookMetrics;
 use crate::webhook::{Call, Check, Denied};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{Method, header};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use metrics::Counter;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// Lets the request go on if its vendor sent it; its body is held from then on. Some: the answer that it
 /// got before.
@@ -34,52 +36,48 @@ pub async fn check(
     head: &Parts,
     body: &mut Option<Incoming>,
 ) -> Result<Option<Arc<StoredAnswer>>, Refusal> {
-    let table = Arc::clone(&exchange.table);
     if let Err(denied) = check.glance(&head.headers) {
-        return Err(refused(exchange, &table, denied));
+        return Err(refused(exchange, denied));
     }
     let whole = match read(exchange, check, body).await {
         Ok(whole) => whole,
         Err(refusal) => {
             if refusal.reason == Reason::TooLarge {
-                count(exchange, &table, |metrics| &metrics.too_large);
+                count(exchange, |metrics| &metrics.too_large);
             }
             return Err(refusal);
         }
     };
     exchange.bytes_in = u64::try_from(whole.len()).unwrap_or(u64::MAX);
-    let uri = exchange.uri.clone();
-    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    let target = head.uri.path_and_query();
     let call = Call {
         method: &head.method,
-        target,
+        target: target.map_or("", |target| target.as_str()),
         fields: &head.headers,
         websocket: is_websocket(head),
         body: &whole,
     };
     if let Err(denied) = check.verify(&call, (clock::now(), clock::wall())) {
-        return Err(refused(exchange, &table, denied));
+        return Err(refused(exchange, denied));
     }
-    if let Some(time) = check.urgent(&whole) {
-        exchange.deadline = Some(time);
+    let told = check.told(&call);
+    if told.time.is_some() {
+        exchange.deadline = told.time;
     }
-    let answered = match check.replays {
-        None => None,
-        Some(replays) => {
-            let event = check.event(replays, &call);
-            Box::pin(again::claim(exchange, (replays, event))).await?
-        }
+    let answered = match (check.replays, told.event) {
+        (Some(replays), Some(event)) => again::claim(exchange, replays, event).await?,
+        _ => None,
     };
     if answered.is_none() {
-        count(exchange, &table, |metrics| &metrics.accepted);
+        count(exchange, |metrics| &metrics.accepted);
     }
     exchange.held = Some(whole);
     *body = None;
     Ok(answered)
 }
 
-fn refused(exchange: &Exchange, table: &Table, denied: Denied) -> Refusal {
-    count(exchange, table, |metrics| &metrics.bad_signature);
+fn refused(exchange: &Exchange, denied: Denied) -> Refusal {
+    count(exchange, |metrics| &metrics.bad_signature);
     let detail = format!(
         "route {} does not take this request: {}",
         name(exchange),
@@ -88,13 +86,8 @@ fn refused(exchange: &Exchange, table: &Table, denied: Denied) -> Refusal {
     Refusal::new(Reason::BadSignature, detail)
 }
 
-pub(super) fn count(
-    exchange: &Exchange,
-    table: &Table,
-    which: impl FnOnce(&WebhookMetrics) -> &Counter,
-) {
-    let route = exchange.route.and_then(|index| table.routes.get(index));
-    if let Some(metrics) = route.and_then(|route| route.webhooks.as_ref()) {
+pub(super) fn count(exchange: &Exchange, which: impl FnOnce(&WebhookMetrics) -> &Counter) {
+    if let Some(metrics) = exchange.route().and_then(|route| route.webhooks.as_ref()) {
         which(metrics).increment(1);
     }
 }
@@ -132,18 +125,71 @@ async fn read(
         .and_then(|route| exchange.table.route_plan(route));
     let wait = plan.map_or(exchange.client.pace.pause, |plan| plan.timeouts.total);
     let most = usize::try_from(check.largest).unwrap_or(usize::MAX);
-    let reading = Limited::new(body, most).collect();
-    match tokio::time::timeout_at((exchange.arrived + wait).into(), reading).await {
-        Ok(Ok(read)) => Ok(read.to_bytes()),
-        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Refusal::new(
+    match within(exchange.arrived + wait, whole(body, most)).await {
+        Some(Ok(whole)) => Ok(whole),
+        Some(Err(Unread::TooLarge)) => Err(too_large()),
+        Some(Err(Unread::Broken)) => Err(Refusal::new(
             Reason::BadRequest,
             "the request's body broke off",
         )),
-        Err(_) => {
+        None => {
             let detail = format!("the request's body was not complete within {wait:?}");
             Err(Refusal::new(Reason::RequestTimeout, detail))
         }
+    }
+}
+
+/// Why there is no whole body.
+enum Unread {
+    TooLarge,
+    Broken,
+}
+
+/// All of a body, if that is at most so much: where it came at once, in the memory that it came in.
+async fn whole(body: &mut Incoming, most: usize) -> Result<Bytes, Unread> {
+    let (mut first, mut more, mut size) = (Bytes::new(), Vec::new(), 0);
+    while !body.is_end_stream() {
+        let Some(frame) = body.frame().await else {
+            break;
+        };
+        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else {
+            continue;
+        };
+        size += data.len();
+        if size > most {
+            return Err(Unread::TooLarge);
+        }
+        match first.is_empty() {
+            true => first = data,
+            false => more.push(data),
+        }
+    }
+    if more.is_empty() {
+        return Ok(first);
+    }
+    let mut all = BytesMut::with_capacity(size);
+    all.extend_from_slice(&first);
+    more.iter().for_each(|data| all.extend_from_slice(data));
+    Ok(all.freeze())
+}
+
+/// What comes of this in time. Nearly every body is here once its connection's task has had its next turn,
+/// and until then there is no timer.
+async fn within<T>(due: Instant, reading: impl Future<Output = T>) -> Option<T> {
+    let mut reading = pin!(reading);
+    let mut asked = false;
+    let soon = std::future::poll_fn(|cx| match reading.as_mut().poll(cx) {
+        Poll::Ready(read) => Poll::Ready(Some(read)),
+        Poll::Pending if asked => Poll::Ready(None),
+        Poll::Pending => {
+            asked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    });
+    match soon.await {
+        None => tokio::time::timeout_at(due.into(), reading).await.ok(),
+        soon => soon,
     }
 }
 

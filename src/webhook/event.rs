@@ -6,7 +6,6 @@
 //! whose mark fits.
 
 use crate::clock::Duration;
-use std::borrow::Cow;
 
 /// For how long, and how closely, a route knows an event again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,20 +46,9 @@ impl Replays {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event<'a> {
     /// What makes it this event and no other.
-    pub parts: Vec<Cow<'a, [u8]>>,
+    pub parts: [&'a [u8]; 2],
     /// What its sender calls the delivery; under another name it is a replay.
-    pub delivery: Cow<'a, [u8]>,
+    pub delivery: &'a [u8],
     /// Whether its vendor may be telling it again, as far as this request shows.
     pub may_be_retry: bool,
-}
-
-impl<'a> Event<'a> {
-    /// An event of these parts that its vendor may tell again.
-    pub(super) fn of(parts: impl IntoIterator<Item = &'a [u8]>) -> Event<'a> {
-        Event {
-            parts: parts.into_iter().map(Cow::Borrowed).collect(),
-            delivery: Cow::default(),
-            may_be_retry: true,
-        }
-    }
 }

@@ -7,6 +7,7 @@
 //! thread. Knows nothing of routes; called by the proxy once a request has passed its limits.
 
 mod event;
+mod form;
 mod public_url;
 mod secret;
 pub mod twilio;
@@ -14,13 +15,12 @@ pub mod vapi;
 
 pub use event::{By, Event, Replays};
 pub use public_url::{PublicUrl, scheme};
-pub use secret::{Secrets, Unusable, Written};
+pub use secret::{Hash, Secret, Secrets, Unusable, Written};
 pub use twilio::Twilio;
 pub use vapi::Vapi;
 
 use crate::clock::{Duration, Instant, SystemTime};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use std::fmt::Write as _;
 
 /// Twilio waits 15 s for an answer; what comes later is lost, so ours comes before.
 const TWILIO_WAITS: Duration = Duration::from_secs(15);
@@ -61,6 +61,14 @@ pub struct Call<'a> {
     pub body: &'a [u8],
 }
 
+/// What a request of a vendor's tells of.
+pub struct Told<'a> {
+    /// How long the answer is of use, where that is less than for others.
+    pub time: Option<Duration>,
+    /// The event, where it is asked for; none if it is one that may well come again.
+    pub event: Option<Event<'a>>,
+}
+
 /// Why a request is not believed; ends the sentence "the request is refused: ...".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Denied(pub &'static str);
@@ -88,11 +96,16 @@ impl Check {
         }
     }
 
-    /// The event that a request tells of whose mark fits; none if it is one that may well come again.
-    pub fn event<'a>(&self, replays: Replays, call: &Call<'a>) -> Option<Event<'a>> {
+    /// What a request tells of whose mark fits.
+    pub fn told<'a>(&self, call: &Call<'a>) -> Told<'a> {
         match &self.vendor {
-            Vendor::Twilio(_) => twilio::event(call, replays.by),
-            Vendor::Vapi(vapi) => vapi.event(call),
+            Vendor::Twilio(_) => Told {
+                time: None,
+                event: self
+                    .replays
+                    .and_then(|replays| twilio::event(call, replays.by)),
+            },
+            Vendor::Vapi(vapi) => vapi.told(call, self.replays.is_some()),
         }
     }
 
@@ -101,14 +114,6 @@ impl Check {
         match &self.vendor {
             Vendor::Twilio(_) => TWILIO_WAITS,
             Vendor::Vapi(_) => VAPI_WAITS,
-        }
-    }
-
-    /// How long the answer to this body is of use, where that is less than for others.
-    pub fn urgent(&self, body: &[u8]) -> Option<Duration> {
-        match &self.vendor {
-            Vendor::Twilio(_) => None,
-            Vendor::Vapi(_) => vapi::asks_for_assistant(body).then_some(ASSISTANT_TIME),
         }
     }
 
@@ -137,11 +142,8 @@ fn is_equal(ours: &[u8], theirs: &[u8]) -> bool {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }

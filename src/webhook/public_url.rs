@@ -5,8 +5,6 @@
 //! are the bytes that arrived. Vendors are of two minds about the port of the scheme, so each address
 //! has two spellings. Made by the compiler, read by the checks of signatures and where answers name us.
 
-use std::borrow::Cow;
-
 /// Scheme, host, perhaps a port, and perhaps a path that a gateway in front of us takes away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl {
@@ -14,7 +12,12 @@ pub struct PublicUrl {
     host: String,
     port: Option<u16>,
     base: String,
+    /// Everything in front of a target, for HTTP and for WebSocket.
+    spelled: [Spelled; 2],
 }
+
+/// An address up to its target in two spellings, first as it is configured.
+type Spelled = [String; 2];
 
 impl PublicUrl {
     /// Reads `https://host`, `https://host:port` or either with a path.
@@ -45,36 +48,29 @@ impl PublicUrl {
         if !base.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("its path holds bytes that a URL cannot; percent-encode them");
         }
+        let base = base.trim_end_matches('/');
         Ok(PublicUrl {
             tls,
             host: host.to_owned(),
             port,
-            base: base.trim_end_matches('/').to_owned(),
+            base: base.to_owned(),
+            spelled: [false, true].map(|socket| spelled((socket, tls), (host, port), base)),
         })
     }
 
-    /// Every spelling of the address of this target that may have been signed: without a port and
-    /// with one, and each also as Twilio's own library spells a target that ends in nothing.
-    pub(super) fn spellings(&self, websocket: bool, target: &str) -> Vec<String> {
-        let scheme = match (self.tls, websocket) {
-            (true, false) => "https",
-            (false, false) => "http",
-            (true, true) => "wss",
-            (false, true) => "ws",
-        };
-        // The library knows one scheme whose port is not 80.
-        let usual = if scheme == "https" { 443 } else { 80 };
-        let port = self.port.unwrap_or(usual);
-        let (host, base) = (&self.host, &self.base);
-        let mut spellings = Vec::with_capacity(4);
-        for target in [Some(Cow::Borrowed(target)), tidied(target).map(Cow::Owned)]
-            .into_iter()
-            .flatten()
-        {
-            spellings.push(format!("{scheme}://{host}{base}{target}"));
-            spellings.push(format!("{scheme}://{host}:{port}{base}{target}"));
-        }
-        spellings
+    /// Whether `fits` finds one of the spellings of this target's address that may have been signed, each in
+    /// two parts: without a port and with one, and those also as Twilio's own library spells a target that
+    /// ends in nothing.
+    pub(super) fn any(
+        &self,
+        websocket: bool,
+        target: &str,
+        mut fits: impl FnMut(&str, &str) -> bool,
+    ) -> bool {
+        let [http, socket] = &self.spelled;
+        let spelled = if websocket { socket } else { http };
+        let mut both = |target: &str| spelled.iter().any(|start| fits(start, target));
+        both(target) || tidied(target).is_some_and(|tidy| both(&tidy))
     }
 
     /// The address of this target, as it was configured.
@@ -92,6 +88,22 @@ impl PublicUrl {
         let scheme = scheme(websocket, self.tls);
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
         format!("{scheme}://{}{port}{}{target}", self.host, self.base)
+    }
+}
+
+fn spelled(
+    (websocket, tls): (bool, bool),
+    (host, port): (&str, Option<u16>),
+    base: &str,
+) -> Spelled {
+    let scheme = scheme(websocket, tls);
+    // Twilio's library knows one scheme whose port is not 80.
+    let usual = if scheme == "https" { 443 } else { 80 };
+    let named = format!("{scheme}://{host}:{}{base}", port.unwrap_or(usual));
+    let bare = format!("{scheme}://{host}{base}");
+    match port {
+        Some(_) => [named, bare],
+        None => [bare, named],
     }
 }
 
@@ -146,20 +158,31 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
+    /// All that are tried where none fits.
+    fn spellings(url: &PublicUrl, websocket: bool, target: &str) -> Vec<String> {
+        let mut tried = Vec::new();
+        let found = url.any(websocket, target, |start, target| {
+            tried.push(format!("{start}{target}"));
+            false
+        });
+        assert!(!found);
+        tried
+    }
+
     #[test]
     fn an_address_is_taken_as_it_is_written() {
         let url = PublicUrl::parse("https://My.Example.com:8443/base/").unwrap();
         assert_eq!(url.of("/a?b"), "https://My.Example.com:8443/base/a?b");
         assert_eq!(
-            url.spellings(true, "/a"),
+            spellings(&url, true, "/a"),
             [
-                "wss://My.Example.com/base/a",
-                "wss://My.Example.com:8443/base/a"
+                "wss://My.Example.com:8443/base/a",
+                "wss://My.Example.com/base/a"
             ]
         );
         let plain = PublicUrl::parse("HTTP://[::1]").unwrap();
         assert_eq!(
-            plain.spellings(false, "/"),
+            spellings(&plain, false, "/"),
             ["http://[::1]/", "http://[::1]:80/"]
         );
         assert_eq!(
@@ -181,6 +204,26 @@ mod tests {
             ("/a;?b", Some("/a?b")),
         ] {
             assert_eq!(tidied(target).as_deref(), tidy, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_spelling_that_fits_is_the_last_that_is_tried() {
+        let url = PublicUrl::parse("https://a").unwrap();
+        let all = [
+            "https://a/b;",
+            "https://a:443/b;",
+            "https://a/b",
+            "https://a:443/b",
+        ];
+        assert_eq!(spellings(&url, false, "/b;"), all);
+        for (index, right) in all.iter().enumerate() {
+            let mut tried = 0;
+            let found = url.any(false, "/b;", |start, target| {
+                tried += 1;
+                format!("{start}{target}") == *right
+            });
+            assert_eq!((found, tried), (true, index + 1));
         }
     }
 

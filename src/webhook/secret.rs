@@ -2,15 +2,17 @@
 //!
 //! They are given in the configuration or stand in files, one a line, so that a rotation has a while
 //! with both. A file is read again a second after it was last read, when somebody asks; one that can
-//! no longer be used leaves its last secrets in use. Nothing here can be printed.
+//! no longer be used leaves its last secrets in use. Each keeps what every signature made with it begins
+//! with. Nothing here can be printed.
 
 use crate::clock::{Duration, Instant};
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A file is not read again before this has passed. Reading a small local file takes microseconds.
 const READ_AFTER: Duration = Duration::from_secs(1);
@@ -30,9 +32,64 @@ pub enum Written {
     Standard,
 }
 
+/// The hash of a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hash {
+    Sha1,
+    Sha256,
+    Sha512,
+}
+
+impl Hash {
+    fn algorithm(self) -> hmac::Algorithm {
+        match self {
+            Hash::Sha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+            Hash::Sha256 => hmac::HMAC_SHA256,
+            Hash::Sha512 => hmac::HMAC_SHA512,
+        }
+    }
+}
+
+/// One secret.
+pub struct Secret {
+    bytes: SecretSlice<u8>,
+    /// What a signature by each hash begins with, once one was made: hashing the secret takes as long as some
+    /// hundred bytes of what is signed.
+    sha1: OnceLock<hmac::Key>,
+    sha256: OnceLock<hmac::Key>,
+    sha512: OnceLock<hmac::Key>,
+}
+
+impl Secret {
+    fn new(bytes: SecretSlice<u8>) -> Secret {
+        Secret {
+            bytes,
+            sha1: OnceLock::new(),
+            sha256: OnceLock::new(),
+            sha512: OnceLock::new(),
+        }
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.expose_secret()
+    }
+
+    /// A signature that begins.
+    pub fn sign(&self, hash: Hash) -> hmac::Context {
+        let key = match hash {
+            Hash::Sha1 => &self.sha1,
+            Hash::Sha256 => &self.sha256,
+            Hash::Sha512 => &self.sha512,
+        };
+        let key = key.get_or_init(|| hmac::Key::new(hash.algorithm(), self.bytes()));
+        hmac::Context::with_key(key)
+    }
+}
+
 /// All secrets that are valid now. At least one was when it was made.
 pub struct Secrets {
-    given: Vec<SecretSlice<u8>>,
+    given: Vec<Secret>,
     files: Vec<File>,
     written: Written,
 }
@@ -44,7 +101,7 @@ struct File {
 
 struct Held {
     read: Instant,
-    secrets: Arc<[SecretSlice<u8>]>,
+    secrets: Arc<[Secret]>,
     failing: bool,
 }
 
@@ -77,7 +134,7 @@ impl Secrets {
             let secret = written
                 .bytes(text.expose_secret())
                 .map_err(|why| Unusable::Given(index, why))?;
-            secrets.given.push(secret);
+            secrets.given.push(Secret::new(secret));
         }
         for (index, path) in files.into_iter().enumerate() {
             let held = Held {
@@ -93,20 +150,16 @@ impl Secrets {
 
     /// Shows each secret to `look`, whatever it has found before: how long this takes does not depend
     /// on which of them fits.
-    pub fn each(&self, now: Instant, mut look: impl FnMut(&[u8])) {
-        for secret in &self.given {
-            look(secret.expose_secret());
-        }
+    pub fn each(&self, now: Instant, mut look: impl FnMut(&Secret)) {
+        self.given.iter().for_each(&mut look);
         for file in &self.files {
-            for secret in file.secrets(self.written, now).iter() {
-                look(secret.expose_secret());
-            }
+            file.secrets(self.written, now).iter().for_each(&mut look);
         }
     }
 }
 
 impl File {
-    fn secrets(&self, written: Written, now: Instant) -> Arc<[SecretSlice<u8>]> {
+    fn secrets(&self, written: Written, now: Instant) -> Arc<[Secret]> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(held.read) >= READ_AFTER {
             held.read = now;
@@ -149,7 +202,7 @@ impl Written {
 }
 
 /// The secrets of a file, one a line.
-fn read(path: &Path, written: Written) -> Result<Arc<[SecretSlice<u8>]>, String> {
+fn read(path: &Path, written: Written) -> Result<Arc<[Secret]>, String> {
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
     let size = file
@@ -163,7 +216,7 @@ fn read(path: &Path, written: Written) -> Result<Arc<[SecretSlice<u8>]>, String>
     let lines = text.expose_secret().lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty());
     let secrets: Vec<_> = lines
-        .map(|line| written.bytes(line).map_err(str::to_owned))
+        .map(|line| written.bytes(line).map(Secret::new).map_err(str::to_owned))
         .collect::<Result<_, _>>()?;
     match secrets.len() {
         0 => Err("it is empty".to_owned()),
@@ -182,7 +235,7 @@ mod tests {
     fn shown(secrets: &Secrets, now: Instant) -> Vec<String> {
         let mut shown = Vec::new();
         secrets.each(now, |secret| {
-            shown.push(String::from_utf8_lossy(secret).into_owned());
+            shown.push(String::from_utf8_lossy(secret.bytes()).into_owned());
         });
         shown
     }

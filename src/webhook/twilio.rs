@@ -6,15 +6,15 @@
 //! Twilio's own library does; a body that neither covers is refused.
 
 use super::event::{By, Event};
+use super::form;
 use super::public_url::PublicUrl;
-use super::secret::Secrets;
+use super::secret::{Hash, Secret, Secrets};
 use super::{Call, Denied, hex, is_equal, single};
 use crate::clock::Instant;
-use aws_lc_rs::{digest, hmac};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, Method, header};
-use std::borrow::Cow;
 use url::form_urlencoded;
 
 static SIGNATURE: HeaderName = HeaderName::from_static("x-twilio-signature");
@@ -25,8 +25,8 @@ static TOKEN: HeaderName = HeaderName::from_static("i-twilio-idempotency-token")
 
 /// The parameter of the address that holds the hash of the body.
 const BODY_HASH: &str = "bodySHA256";
-/// More parameters than this are no webhook: Twilio sends some dozens, and sorting takes time.
-const MOST_PARAMS: usize = 10_000;
+/// The longest signature, as it is written.
+const LONGEST: usize = 44;
 
 const NO_SIGNATURE: Denied = Denied("it carries no X-Twilio-Signature, or more than one");
 const NO_ALGORITHM: Denied =
@@ -49,27 +49,25 @@ pub struct Twilio {
     pub secrets: Secrets,
 }
 
-type Params<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
-
 impl Twilio {
     /// Whether the head has what a signed request must have.
     pub(super) fn glance(&self, fields: &HeaderMap) -> Result<(), Denied> {
         signature(fields)?;
-        algorithm(fields).map(|_| ())
+        hash(fields).map(|_| ())
     }
 
-    /// Whether the signature fits.
+    /// Whether the signature fits. Every secret is tried; of the spellings of the address, which are no
+    /// secret, only as many as it takes.
     pub(super) fn verify(&self, call: &Call<'_>, now: Instant) -> Result<(), Denied> {
         let signature = signature(call.fields)?;
-        let algorithm = algorithm(call.fields)?;
+        let hash = hash(call.fields)?;
         let params = covered(call)?;
-        let addresses = self.url.spellings(call.websocket, call.target);
         let mut fits = false;
         self.secrets.each(now, |secret| {
-            let key = hmac::Key::new(algorithm, secret);
-            for address in &addresses {
-                fits |= is_equal(sign(&key, address, &params).as_bytes(), signature);
-            }
+            fits |= self.url.any(call.websocket, call.target, |start, target| {
+                let signed = [start.as_bytes(), target.as_bytes(), &params];
+                made(secret, hash, signed, |made| is_equal(made, signature))
+            });
         });
         if fits { Ok(()) } else { Err(WRONG) }
     }
@@ -88,13 +86,14 @@ pub(super) fn event<'a>(call: &Call<'a>, by: By) -> Option<Event<'a>> {
     let named = token.unwrap_or_default();
     Some(match by {
         By::Token => Event {
+            parts: [signature, named],
+            delivery: b"",
             may_be_retry: token.is_some(),
-            ..Event::of([signature, named])
         },
         By::Signature => Event {
-            delivery: Cow::Borrowed(named),
+            parts: [b"signature", signature],
+            delivery: named,
             may_be_retry: token.is_some(),
-            ..Event::of([signature])
         },
     })
 }
@@ -105,8 +104,8 @@ pub(super) fn signature(fields: &HeaderMap) -> Result<&[u8], Denied> {
 }
 
 /// The first algorithm that the settings name; without any, the old one.
-fn algorithm(fields: &HeaderMap) -> Result<hmac::Algorithm, Denied> {
-    let legacy = hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY;
+fn hash(fields: &HeaderMap) -> Result<Hash, Denied> {
+    let legacy = Hash::Sha1;
     if !fields.contains_key(&SETTINGS) {
         return Ok(legacy);
     }
@@ -117,13 +116,13 @@ fn algorithm(fields: &HeaderMap) -> Result<hmac::Algorithm, Denied> {
     match named.map(|(_, value)| value.trim().to_ascii_uppercase()) {
         None => Ok(legacy),
         Some(name) if name == "HMAC_SHA1" => Ok(legacy),
-        Some(name) if name == "HMAC_SHA256" => Ok(hmac::HMAC_SHA256),
+        Some(name) if name == "HMAC_SHA256" => Ok(Hash::Sha256),
         Some(_) => Err(NO_ALGORITHM),
     }
 }
 
 /// The parameters that are signed beside the address; together they leave nothing of the body out.
-fn covered<'a>(call: &Call<'a>) -> Result<Params<'a>, Denied> {
+fn covered(call: &Call<'_>) -> Result<Vec<u8>, Denied> {
     let query = call.target.split_once('?').map_or("", |(_, query)| query);
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     let hash = pairs.find(|(name, value)| name == BODY_HASH && !value.is_empty());
@@ -139,7 +138,7 @@ fn covered<'a>(call: &Call<'a>) -> Result<Params<'a>, Denied> {
         };
     }
     if is_form(call.fields) {
-        return params(call.body);
+        return form::signed(call.body).map_err(|form::TooMany| TOO_MANY);
     }
     if call.body.is_empty() {
         Ok(Vec::new())
@@ -156,26 +155,15 @@ fn is_form(fields: &HeaderMap) -> bool {
         .eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
-/// Each distinct pair of a form, sorted; neither names nor values are trimmed, and may be empty.
-fn params(body: &[u8]) -> Result<Params<'_>, Denied> {
-    let mut params: Params<'_> = form_urlencoded::parse(body).take(MOST_PARAMS + 1).collect();
-    if params.len() > MOST_PARAMS {
-        return Err(TOO_MANY);
+/// Shows the signature of these pieces to `look`.
+fn made(secret: &Secret, hash: Hash, pieces: [&[u8]; 3], look: impl FnOnce(&[u8]) -> bool) -> bool {
+    let mut context = secret.sign(hash);
+    for piece in pieces {
+        context.update(piece);
     }
-    // Bytes of UTF-8 sort as their characters do.
-    params.sort_unstable();
-    params.dedup();
-    Ok(params)
-}
-
-fn sign(key: &hmac::Key, address: &str, params: &Params<'_>) -> String {
-    let mut context = hmac::Context::with_key(key);
-    context.update(address.as_bytes());
-    for (name, value) in params {
-        context.update(name.as_bytes());
-        context.update(value.as_bytes());
-    }
-    STANDARD.encode(context.sign())
+    let mut written = [0; LONGEST];
+    let length = STANDARD.encode_slice(context.sign(), &mut written);
+    length.is_ok_and(|length| written.get(..length).is_some_and(look))
 }
 
 #[cfg(test)]

@@ -5,10 +5,9 @@
 
 use super::event::Event;
 use super::public_url::PublicUrl;
-use super::secret::Secrets;
-use super::{Call, Denied, hex, is_equal, single};
+use super::secret::{Hash, Secret, Secrets};
+use super::{ASSISTANT_TIME, Call, Denied, Told, hex, is_equal, single};
 use crate::clock::{Duration, Instant, SystemTime};
-use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName};
@@ -44,7 +43,7 @@ pub enum Mark {
 /// How a signature is made: the options of Vapi's HMAC credential.
 pub struct Plan {
     /// The hash.
-    pub algorithm: hmac::Algorithm,
+    pub hash: Hash,
     /// The field that holds the signature,
     pub signature: HeaderName,
     /// behind this text.
@@ -125,22 +124,24 @@ impl Vapi {
         }
     }
 
-    /// The event that a verified request tells of. A server message says when it was made, and is the same
-    /// however often it is signed; of anything else a signature with a time in it speaks. Vapi names no
-    /// delivery, so that each may be a retry.
-    pub(super) fn event<'a>(&self, call: &Call<'a>) -> Option<Event<'a>> {
-        if call.websocket {
-            return None;
-        }
-        if says_when(call.body) {
-            return Some(Event::of([b"message".as_slice(), call.body]));
-        }
-        match &self.mark {
-            Mark::Hmac(plan) if plan.time.is_some() => {
-                let mark = self.mark(call.fields).ok()?;
-                Some(Event::of([b"signature".as_slice(), mark]))
+    /// What a verified request tells of. A server message says when it was made, and is the same however
+    /// often it is signed; of anything else a signature with a time in it speaks.
+    pub(super) fn told<'a>(&self, call: &Call<'a>, known: bool) -> Told<'a> {
+        let message = message(call.body);
+        let urgent = message.as_ref().is_some_and(Message::asks_for_assistant);
+        let event = || match (&message, &self.mark) {
+            _ if call.websocket => None,
+            (Some(message), _) if message.timestamp.is_some() => {
+                Some(event([b"message", call.body]))
             }
-            Mark::Hmac(_) | Mark::Secret(..) => None,
+            (_, Mark::Hmac(plan)) if plan.time.is_some() => {
+                Some(event([b"signature", self.mark(call.fields).ok()?]))
+            }
+            _ => None,
+        };
+        Told {
+            time: urgent.then_some(ASSISTANT_TIME),
+            event: known.then(event).flatten(),
         }
     }
 
@@ -160,7 +161,7 @@ impl Vapi {
         match &self.mark {
             Mark::Secret(..) => {
                 self.secrets
-                    .each(now.0, |secret| fits |= is_equal(secret, mark));
+                    .each(now.0, |secret| fits |= is_equal(secret.bytes(), mark));
                 if fits { Ok(()) } else { Err(WRONG_SECRET) }
             }
             Mark::Hmac(plan) => {
@@ -180,9 +181,8 @@ impl Vapi {
 }
 
 impl Plan {
-    fn fits(&self, secret: &[u8], call: &Call<'_>, (time, mark): (Option<&[u8]>, &[u8])) -> bool {
-        let key = hmac::Key::new(self.algorithm, secret);
-        let mut context = hmac::Context::with_key(&key);
+    fn fits(&self, secret: &Secret, call: &Call<'_>, (time, mark): (Option<&[u8]>, &[u8])) -> bool {
+        let mut context = secret.sign(self.hash);
         for piece in &self.text {
             match piece {
                 Piece::Text(text) => context.update(text.as_bytes()),
@@ -232,6 +232,15 @@ impl Plan {
     }
 }
 
+/// An event of these parts. Vapi names no delivery, so that each may be a retry.
+fn event<'a>(parts: [&'a [u8]; 2]) -> Event<'a> {
+    Event {
+        parts,
+        delivery: b"",
+        may_be_retry: true,
+    }
+}
+
 /// A server message, as far as it is looked at.
 #[derive(Deserialize)]
 struct Report<'b> {
@@ -246,16 +255,17 @@ struct Message<'b> {
     timestamp: Option<IgnoredAny>,
 }
 
-/// Whether a server message asks for an assistant, which Vapi waits for less long than for anything.
-pub(super) fn asks_for_assistant(body: &[u8]) -> bool {
-    serde_json::from_slice::<Report<'_>>(body)
-        .is_ok_and(|report| report.message.kind == "assistant-request")
+impl Message<'_> {
+    /// Whether it asks for an assistant, which Vapi waits for less long than for anything.
+    fn asks_for_assistant(&self) -> bool {
+        self.kind == "assistant-request"
+    }
 }
 
-/// Whether a body is a server message that holds the time when it was made.
-fn says_when(body: &[u8]) -> bool {
-    serde_json::from_slice::<Report<'_>>(body)
-        .is_ok_and(|report| report.message.timestamp.is_some())
+/// The server message that a body is, if it is one. Parsed once: it may hold a whole conversation.
+fn message(body: &[u8]) -> Option<Message<'_>> {
+    let report = serde_json::from_slice::<Report<'_>>(body).ok()?;
+    Some(report.message)
 }
 
 #[cfg(test)]
@@ -263,6 +273,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
     use super::*;
     use crate::webhook::Written;
+    use aws_lc_rs::hmac;
     use http::{HeaderValue, Method};
     use secrecy::SecretString;
 
@@ -276,7 +287,7 @@ mod tests {
 
     fn plan(format: &str) -> Plan {
         Plan {
-            algorithm: hmac::HMAC_SHA256,
+            hash: Hash::Sha256,
             signature: HeaderName::from_static("x-signature"),
             prefix: "sha256=".to_owned(),
             time: Some((
@@ -405,7 +416,8 @@ mod tests {
             (r#"{"type":"assistant-request"}"#, false),
             ("assistant-request", false),
         ] {
-            assert_eq!(asks_for_assistant(body.as_bytes()), is, "{body}");
+            let asks = message(body.as_bytes()).is_some_and(|message| message.asks_for_assistant());
+            assert_eq!(asks, is, "{body}");
         }
     }
 }

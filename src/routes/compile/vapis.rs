@@ -1,6 +1,5 @@
 //! How Vapi's mark is made on a route: a secret in a field, or the options of its HMAC credential.
 
-use aws_lc_rs::hmac;
 use http::{HeaderName, header};
 
 use crate::clock::Duration;
@@ -8,7 +7,7 @@ use crate::config::At;
 use crate::config::schema::{HmacAlgorithm, HmacEncoding, VerifyHmac, VerifyVapi};
 use crate::config::units::Text;
 use crate::webhook::vapi::{Mark, Piece, Plan};
-use crate::webhook::{Vapi, Written};
+use crate::webhook::{Hash, Vapi, Written};
 
 use super::breakers::positive;
 use super::notes::Notes;
@@ -96,10 +95,10 @@ fn plan(notes: &mut Notes<'_>, at: &At, written: &VerifyHmac) -> Option<Plan> {
         written.message_id_header.as_ref(),
     );
     Some(Plan {
-        algorithm: match written.algorithm {
-            None | Some(HmacAlgorithm::Sha256) => hmac::HMAC_SHA256,
-            Some(HmacAlgorithm::Sha512) => hmac::HMAC_SHA512,
-            Some(HmacAlgorithm::Sha1) => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+        hash: match written.algorithm {
+            None | Some(HmacAlgorithm::Sha256) => Hash::Sha256,
+            Some(HmacAlgorithm::Sha512) => Hash::Sha512,
+            Some(HmacAlgorithm::Sha1) => Hash::Sha1,
         },
         signature: signature.unwrap_or(HeaderName::from_static("x-signature")),
         prefix: prefix.to_owned(),
