@@ -79,7 +79,7 @@ async fn call(
         resolver,
         upgrades: false,
     };
-    let sent = send(&link, request, &waits(settings)).await;
+    let sent = send(&link, &mut Some(request), &waits(settings)).await;
     let mut answer = sent.map_err(|failed| format!("the token endpoint: {}", failed.error))?;
     let body = answer.body_mut().peek(LARGEST + 1).await;
     if body.len() > LARGEST || !answer.body().is_here() {

@@ -162,7 +162,7 @@ impl Round {
         };
         let sent = send(
             &link,
-            request(settings, message)?,
+            &mut Some(request(settings, message)?),
             &Waits::within(settings.timeout, MAX_IDLE),
         )
         .await;

@@ -33,6 +33,17 @@ struct Inner {
     waiting: VecDeque<oneshot::Sender<Place>>,
 }
 
+impl Inner {
+    /// Whether there was a free place that nobody waits for: it is taken now.
+    fn takes_one(&mut self) -> bool {
+        let free = self.taken < self.settings.limit && self.waiting.is_empty();
+        if free {
+            self.taken += 1;
+        }
+        free
+    }
+}
+
 /// A place; dropping it hands it on.
 pub struct Place(Option<Arc<Bulkhead>>);
 
@@ -52,6 +63,12 @@ impl Bulkhead {
         self.hand_on();
     }
 
+    /// A place, if there is one now and nobody waits for it.
+    pub fn try_enter(self: &Arc<Self>) -> Option<Place> {
+        let taken = lock(&self.0).takes_one();
+        taken.then(|| Place(Some(Arc::clone(self))))
+    }
+
     /// A place, at once or after a wait that ends at the deadline at the latest.
     ///
     /// # Errors
@@ -59,8 +76,7 @@ impl Bulkhead {
     pub async fn enter(self: &Arc<Self>, deadline: Instant) -> Result<Place, NoPlace> {
         let (handed, wait) = {
             let mut inner = lock(&self.0);
-            if inner.taken < inner.settings.limit && inner.waiting.is_empty() {
-                inner.taken += 1;
+            if inner.takes_one() {
                 return Ok(Place(Some(Arc::clone(self))));
             }
             if inner.waiting.len() >= inner.settings.queue {

@@ -73,13 +73,15 @@ pub(super) async fn answer(
             if let Some(lease) = lease.filter(|_| serving) {
                 lead::behind(exchange, lease, ready.prepared, &entry);
             }
-            Ok(Answer::Given(Given::kept(exchange, &entry, &asked, how)))
+            Ok(Answer::Given(Box::new(Given::kept(
+                exchange, &entry, &asked, how,
+            ))))
         }
         Entered::Follow(follower) => {
             let followed = follow(exchange, way, follower, (prepared, &asked)).await;
             let entry = kept.look(&key, fields);
             match followed {
-                Ok(Some(given)) => return Ok(Answer::Given(given)),
+                Ok(Some(given)) => return Ok(Answer::Given(Box::new(given))),
                 Ok(None) => {}
                 Err(refusal) => {
                     return late(exchange, (entry, &asked), ready.rescue, refusal).await;
@@ -104,7 +106,7 @@ async fn late(
     refusal: Refusal,
 ) -> Result<Answer, Stop> {
     if let Some(given) = stand_in(exchange, entry.as_ref(), asked, &refusal) {
-        return Ok(Answer::Given(given));
+        return Ok(Answer::Given(Box::new(given)));
     }
     match rescue {
         Some(mut rescue) => {
@@ -175,12 +177,12 @@ async fn look(
     let fields = &ready.prepared.head.headers;
     let mut entry = kept.look(&home.key, fields);
     if let Some(given) = will_do(exchange, entry.as_ref(), asked, How::Hit) {
-        return Ok(Answer::Given(given));
+        return Ok(Answer::Given(Box::new(given)));
     }
     if let Some(found) = second::look(exchange, home, fields).await {
         entry = Some(found);
         if let Some(given) = will_do(exchange, entry.as_ref(), asked, How::Shared) {
-            return Ok(Answer::Given(given));
+            return Ok(Answer::Given(Box::new(given)));
         }
     }
     if asked.said.only_if_cached {

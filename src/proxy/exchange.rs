@@ -22,10 +22,25 @@ use crate::upstream::error::SetBy;
 use crate::upstream::request_body::Progress;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+
+/// A request, its head in one place from here on: by value, it would be copied at every step down.
+pub struct Arrived {
+    pub(super) head: Box<Parts>,
+    pub(super) body: Incoming,
+}
+
+impl From<Request<Incoming>> for Arrived {
+    fn from(request: Request<Incoming>) -> Self {
+        let (head, body) = request.into_parts();
+        let head = Box::new(head);
+        Arrived { head, body }
+    }
+}
 
 /// A route has at most this many limits whose state an answer shows.
 pub const SHOWN_LIMITS: usize = 4;

@@ -146,9 +146,9 @@ pub(super) async fn or_climb(
         && let Some(rescued) = climb(exchange, rescue, &why, creates).await
     {
         return Ok(match rescued {
-            Rescued::Canned(canned) => Answer::Canned(canned),
+            Rescued::Canned(canned) => Answer::Canned(Box::new(canned)),
             Rescued::Upstream(brought) => Answer::Upstream(brought),
-            Rescued::Given(given) => Answer::Given(given),
+            Rescued::Given(given) => Answer::Given(Box::new(given)),
         });
     }
     exchange.source = Source::Upstream;

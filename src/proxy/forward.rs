@@ -220,7 +220,7 @@ async fn attempts(
                     // Its place and its permit go before the wait.
                     over => drop(over),
                 }
-                journey.back_off(after).await?;
+                Box::pin(journey.back_off(after)).await?;
                 check(exchange, way)?;
             }
             Next::Again { .. } => return journey.end(exchange, tried, Some("circuit_open")),

@@ -125,8 +125,9 @@ impl<'a> Journey<'a> {
         }
         let permit = self.way.circuit.permit(now);
         let permit = permit.map_err(|no| open(exchange, self.way, no))?;
-        let field = self.credential().await?;
-        if field.is_some() {
+        let mut field = None;
+        if let Some(credential) = self.way.credential {
+            field = Some(Box::pin(self.value(credential)).await?);
             now = clock::now();
         }
         let mut attempt = Attempt::start(permit, self.way.upstream, place, now);
@@ -134,7 +135,8 @@ impl<'a> Journey<'a> {
         self.counted += 1;
         let more = self.is_repeatable() || self.may_renew();
         let last = self.counted >= self.way.retry.attempts && !more;
-        let Some(mut sent) = request.next(last) else {
+        let mut next = request.next(last);
+        let Some(sent) = &mut next else {
             return Err(Refusal::new(
                 Reason::Internal,
                 "there is no request left to send",
@@ -144,8 +146,8 @@ impl<'a> Journey<'a> {
             sent.headers_mut().insert(name, value);
         }
         exchange.upload = request.progress();
-        attempt.span = traced::attempt(exchange, self.way, self.endpoint, &mut sent);
-        match self.send(exchange, sent).await {
+        attempt.span = traced::attempt(exchange, self.way, self.endpoint, sent);
+        match self.send(exchange, &mut next).await {
             Ok(mut answer) => {
                 let read = self.read(exchange, &mut answer).await;
                 self.judge(exchange, &mut attempt, &answer, &read);
@@ -173,8 +175,11 @@ impl<'a> Journey<'a> {
         match self.way.bulkhead {
             None => Ok(None),
             Some(bulkhead) => {
-                let entering = bulkhead.enter(self.waits.deadline);
-                match self.unless_left(entering).await? {
+                if let Some(place) = bulkhead.try_enter() {
+                    return Ok(Some(place));
+                }
+                let entering = self.unless_left(bulkhead.enter(self.waits.deadline));
+                match Box::pin(entering).await? {
                     Ok(place) => Ok(Some(place)),
                     Err(NoPlace::Late) => Err(late(exchange, self.way, &self.waits)),
                     Err(no) => Err(busy(exchange, self.way, no)),
@@ -215,7 +220,7 @@ impl<'a> Journey<'a> {
     async fn send(
         &self,
         exchange: &Exchange,
-        request: Request<RequestBody>,
+        request: &mut Option<Request<RequestBody>>,
     ) -> Result<Response<UpstreamBody>, SendError> {
         let worker = &exchange.worker;
         let pool = self.way.upstream.pool(worker.id);

@@ -34,6 +34,7 @@ mod unread;
 pub mod upgrade;
 pub mod verify;
 
+pub use exchange::Arrived;
 pub use stopping::{Phase, Stopping};
 
 use crate::clock::Duration;
@@ -146,8 +147,8 @@ impl From<Refusal> for Stop {
 enum Answer {
     Upstream(Brought),
     Create(Box<Job>, Option<Box<Rescue>>),
-    Canned(canned::Canned),
-    Given(Given),
+    Canned(Box<canned::Canned>),
+    Given(Box<Given>),
     Again(Arc<StoredAnswer>),
     Fetch(Box<Fetch>),
 }
@@ -159,11 +160,11 @@ enum Answer {
 pub async fn handle(
     worker: &Arc<Worker>,
     client: Client,
-    request: Request<Incoming>,
+    arrived: Arrived,
 ) -> Result<Response<ResponseBody>, HangUp> {
     worker.arrivals.fetch_add(1, Relaxed);
-    let (head, body) = request.into_parts();
-    let (head, body_ended) = (Box::new(head), body.is_end_stream());
+    let Arrived { head, body } = arrived;
+    let body_ended = body.is_end_stream();
     let mut body = Some(body);
     let mut exchange = Exchange::begin(worker, client, &head);
     let expects = !body_ended && head.headers.contains_key(header::EXPECT);
@@ -200,20 +201,17 @@ async fn answered(
             Ok(forwarded(exchange, brought.0, None))
         }
         Ok(Answer::Again(answer)) => Ok(again::answer(exchange, &answer)),
-        Ok(Answer::Create(job, rescue)) => create::answer(exchange, *job, rescue).await,
-        Ok(Answer::Fetch(fetch)) => cached::fetch(exchange, *fetch).await,
+        Ok(Answer::Create(job, rescue)) => Box::pin(create::answer(exchange, *job, rescue)).await,
+        Ok(Answer::Fetch(fetch)) => Box::pin(cached::fetch(exchange, *fetch)).await,
         Ok(Answer::Given(given)) => {
             let close = is_cut(&exchange) || !is_spent(body, expects).await;
-            Ok(cached::respond(exchange, given, close))
+            Ok(cached::respond(exchange, *given, close))
         }
         Ok(Answer::Canned(canned)) => {
             let close = is_cut(&exchange) || !is_spent(body, expects).await;
-            Ok(local(
-                exchange,
-                (canned.status, canned.fields),
-                canned.body,
-                close,
-            ))
+            let canned = *canned;
+            let head = (canned.status, canned.fields);
+            Ok(local(exchange, head, canned.body, close))
         }
         Err(Stop::HangUp) => Err(HangUp),
         Err(Stop::Refused(refusal)) => {
@@ -269,7 +267,7 @@ async fn serve(
         return Err(Refusal::new(Reason::Internal, detail).into());
     };
     if let Some(check) = &plan.verify
-        && let Some(answer) = verify::check(exchange, check, &head, body).await?
+        && let Some(answer) = Box::pin(verify::check(exchange, check, &head, body)).await?
     {
         readdress::begin(exchange, plan, entry.authority());
         return Ok(Answer::Again(answer));
@@ -278,8 +276,8 @@ async fn serve(
         (&plan.stub, &route.scenario, table.plan.stubs_enabled)
     {
         let head = (entry.host(), &head.headers);
-        let canned = canned::answer(exchange, stub, scenario, &found.params, head, body).await?;
-        return Ok(Answer::Canned(canned));
+        let canned = canned::answer(exchange, stub, scenario, &found.params, head, body);
+        return Ok(Answer::Canned(Box::new(Box::pin(canned).await?)));
     }
     let Some(way) = Way::find(&table, exchange.route) else {
         return Err(canned::disabled(exchange).into());
@@ -301,7 +299,8 @@ async fn serve(
     let cache = route.cache.as_ref().filter(|_| !ready.prepared.upgrades);
     match cache {
         None => forward::dispatch(exchange, &way, ready, body.take()).await,
-        Some(cache) => cached::answer(exchange, &way, cache, ready, body).await,
+        // Large, and not what most requests need.
+        Some(cache) => Box::pin(cached::answer(exchange, &way, cache, ready, body)).await,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Finds out which protocol is spoken, serves it, and ends when the watch or a stop asks for it.
 
-use crate::proxy::{Client, HangUp, Worker, handle, malformed};
+use crate::proxy::{Arrived, Client, HangUp, Worker, handle, malformed};
 use crate::routes::plan::{Listener, ListenerLimits};
 use crate::server::answer::{Stream, Watched};
 use crate::server::frames::PREFACE;
@@ -131,8 +131,9 @@ async fn speak(
         let here = Arc::clone(&watch);
         let service = service_fn(move |request: Request<Incoming>| {
             let (worker, here, busy) = (Arc::clone(&worker), Arc::clone(&here), here.begin());
+            let arrived = Arrived::from(request);
             async move {
-                let answer = handle(&worker, client, request).await?;
+                let answer = handle(&worker, client, arrived).await?;
                 Ok::<_, HangUp>(answer.map(|body| Stream::new(body, busy, &here)))
             }
         });
@@ -140,8 +141,8 @@ async fn speak(
     }
     let (here, recorder) = (Arc::clone(&watch), Arc::clone(&worker));
     let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, busy) = (Arc::clone(&worker), here.begin());
-        async move { answer(&worker, client, request, busy).await }
+        let (worker, busy, arrived) = (Arc::clone(&worker), here.begin(), Arrived::from(request));
+        async move { answer(&worker, client, arrived, busy).await }
     });
     match speak_h1(io, service, limits, &watch).await {
         Ok((mut io, early)) => {
@@ -162,10 +163,10 @@ async fn speak(
 async fn answer(
     worker: &Arc<Worker>,
     client: Client,
-    request: Request<Incoming>,
+    arrived: Arrived,
     busy: Busy,
 ) -> Result<Response<Watched>, HangUp> {
-    let mut answer = handle(worker, client, request).await?;
+    let mut answer = handle(worker, client, arrived).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(tunnel) = answer.body_mut().take_tunnel()
     {

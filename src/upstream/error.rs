@@ -139,13 +139,12 @@ pub struct SendError {
 
 impl SendError {
     /// An error from before any byte of the request left.
-    pub fn unsent(error: UpstreamError, request: Request<RequestBody>) -> Self {
-        let request = Some(Box::new(request));
+    pub fn unsent(error: UpstreamError, request: Option<Request<RequestBody>>) -> Self {
         SendError {
             error,
             sent: false,
             stale: false,
-            request,
+            request: request.map(Box::new),
         }
     }
 

@@ -89,16 +89,17 @@ impl Waits {
     }
 }
 
-/// Sends `request` and waits for the head of its answer.
+/// Sends `request` and waits for the head of its answer. The request is taken out of its place when it
+/// goes: handed on by value, it would be copied at every step down.
 ///
 /// # Errors
 /// What failed, and whether any byte of the request left.
 pub async fn send(
     link: &Link<'_>,
-    mut request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     waits: &Waits,
 ) -> Result<Response<UpstreamBody>, SendError> {
-    let upload = request.body().progress();
+    let upload = request.as_ref().and_then(|r| r.body().progress());
     loop {
         let mut now = clock::now();
         // One that might be stale would lose a request for a tunnel.
@@ -107,12 +108,13 @@ pub async fn send(
             .flatten();
         let mut connection = match warm {
             Some(warm) => warm,
-            None => match fresh(link, waits).await {
+            // Seldom, and large: what is kept for it would be kept for every request.
+            None => match Box::pin(fresh(link, waits)).await {
                 Ok(fresh) => {
                     now = clock::now();
                     fresh
                 }
-                Err(error) => return Err(SendError::unsent(error, request)),
+                Err(error) => return Err(SendError::unsent(error, request.take())),
             },
         };
         let before = connection.written();
@@ -124,22 +126,18 @@ pub async fn send(
                 });
             }
             Ok(answer) => return receive(link, connection, answer, upload, waits),
-            Err(Lost {
-                unsent: Some(again),
-                ..
-            }) if connection.reused() => request = *again,
-            Err(Lost {
-                unsent: Some(again),
-                error,
-            }) => return Err(SendError::unsent(error, *again)),
-            Err(lost) => {
+            Err(_) if request.is_some() && connection.reused() => {}
+            Err(error) if request.is_some() => {
+                return Err(SendError::unsent(error, request.take()));
+            }
+            Err(error) => {
                 let sent = connection.written() != before;
-                let reset = matches!(lost.error, UpstreamError::Reset { .. });
+                let reset = matches!(error, UpstreamError::Reset { .. });
                 let stale = reset && connection.reused();
                 if let (true, Some(idle)) = (reset, connection.idle()) {
                     link.pool.closed_after(idle);
                 }
-                let error = blame(lost.error, upload.as_deref());
+                let error = blame(error, upload.as_deref());
                 return Err(SendError {
                     stale,
                     ..SendError::gone(error, sent)
@@ -169,29 +167,19 @@ fn blame(error: UpstreamError, upload: Option<&Progress>) -> UpstreamError {
     }
 }
 
-struct Lost {
-    error: UpstreamError,
-    /// The request itself, where it provably never left.
-    unsent: Option<Box<Request<RequestBody>>>,
-}
-
-impl Lost {
-    fn new(error: UpstreamError) -> Self {
-        Lost {
-            error,
-            unsent: None,
-        }
-    }
-}
-
-/// Drives one request and answer on a connection, in this task alone.
+/// Drives one request and answer on a connection, in this task alone. A request that provably never left
+/// is put back into its place.
 async fn exchange(
     connection: &mut Connection,
-    request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     (upload, now): (Option<&Progress>, Instant),
     waits: &Waits,
-) -> Result<Response<Incoming>, Lost> {
-    let mut answer = pin!(connection.sender.try_send_request(request));
+) -> Result<Response<Incoming>, UpstreamError> {
+    let Some(sent) = request.take() else {
+        let why = "there was no request to send".to_owned();
+        return Err(UpstreamError::Reset { why });
+    };
+    let mut answer = pin!(connection.sender.try_send_request(sent));
     let mut patience = Patience::new(upload, waits, now);
     let mut timer = pin!(tokio::time::sleep_until(patience.due.into()));
     std::future::poll_fn(|cx| {
@@ -199,18 +187,18 @@ async fn exchange(
         // The answer can only move when the connection is driven, so it needs no waker of its own.
         let mut quiet = Context::from_waker(Waker::noop());
         if let Poll::Ready(answer) = answer.as_mut().poll(&mut quiet) {
-            return Poll::Ready(answer.map_err(|mut e| Lost {
-                unsent: e.take_message().map(Box::new),
-                error: receive_error(&e.into_error()),
+            return Poll::Ready(answer.map_err(|mut e| {
+                *request = e.take_message();
+                receive_error(&e.into_error())
             }));
         }
         if over.is_ready() {
             let why = "it was closed before an answer".to_owned();
-            return Poll::Ready(Err(Lost::new(UpstreamError::Reset { why })));
+            return Poll::Ready(Err(UpstreamError::Reset { why }));
         }
         while timer.as_mut().poll(cx).is_ready() {
             match patience.out() {
-                Some(error) => return Poll::Ready(Err(Lost::new(error))),
+                Some(error) => return Poll::Ready(Err(error)),
                 None => timer.as_mut().reset(patience.due.into()),
             }
         }

@@ -108,9 +108,10 @@ async fn climb(
         },
     };
     Ok(match answer {
-        Ok(Answer::Given(given)) => respond(exchange, given, false),
+        Ok(Answer::Given(given)) => respond(exchange, *given, false),
         Ok(Answer::Upstream(brought)) => forwarded(exchange, brought.0, None),
         Ok(Answer::Canned(canned)) => {
+            let canned = *canned;
             local(exchange, (canned.status, canned.fields), canned.body, false)
         }
         Err(Stop::Refused(refusal)) => refused(exchange, &refusal, false),

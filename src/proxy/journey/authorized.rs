@@ -1,6 +1,7 @@
 //! What authorizes an attempt: the credential that we hold, and its successor where it was refused.
 
 use super::{Journey, Tried};
+use crate::credential::Credential;
 use crate::proxy::outgoing::Outgoing;
 use crate::proxy::refusal::Refusal;
 use crate::proxy::turned_away::lacking;
@@ -8,19 +9,17 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 impl Journey<'_> {
     /// The field that is added for the caller, in place of what the caller sent under its name.
-    pub(super) async fn credential(
+    pub(super) async fn value(
         &mut self,
-    ) -> Result<Option<(HeaderName, HeaderValue)>, Refusal> {
-        let Some(credential) = self.way.credential else {
-            return Ok(None);
-        };
+        credential: &Credential,
+    ) -> Result<(HeaderName, HeaderValue), Refusal> {
         match self
             .unless_left(credential.value(self.waits.deadline))
             .await?
         {
             Ok(value) => {
                 self.token = value.generation;
-                Ok(Some((credential.header.clone(), value.field)))
+                Ok((credential.header.clone(), value.field))
             }
             Err(lack) => Err(lacking(&credential.name, &lack)),
         }
@@ -41,8 +40,8 @@ impl Journey<'_> {
             return Ok(false);
         }
         self.renewed = true;
-        let renewing = credential.renewed(token, self.waits.deadline);
-        let renewed = self.unless_left(renewing).await?;
+        let renewing = self.unless_left(credential.renewed(token, self.waits.deadline));
+        let renewed = Box::pin(renewing).await?;
         if renewed {
             self.counted = self.counted.saturating_sub(1);
         }

@@ -221,7 +221,7 @@ impl Delivery {
         };
         let answer = send(
             &link,
-            self.request(body)?,
+            &mut Some(self.request(body)?),
             &Waits::within(self.settings.timeout, MAX_IDLE),
         )
         .await;
