@@ -298,7 +298,7 @@ fn an_answer_that_came_while_the_store_was_away_is_found_there_later() {
     let proxies = replicas(2, &redis.url(), &file(&upstream, PATIENT));
     let mut first = under_way(&proxies[0], &upstream);
     redis.kill();
-    wait_for_store(&proxies[0], 0.0);
+    proxies.iter().for_each(|proxy| wait_for_store(proxy, 0.0));
     gate.open();
     assert_eq!(first.read("POST").status, 201);
     redis.start_again();
@@ -339,6 +339,10 @@ fn what_somebody_else_wrote_there_stops_no_keyed_create() {
     let mut first = under_way(&proxies[0], &upstream);
     let claim = redis.keys().into_iter().find(|key| key.contains(":turn:"));
     let claim = claim.unwrap();
+    // The last that is told of it before it ends: that the guard has it too.
+    until("the claim to be told of the guard", || {
+        redis.ask(&["HGET", &claim, "w"]) == "0"
+    });
     redis.ask(&["DEL", &claim]);
     redis.ask(&["LPUSH", &claim, "x"]);
     assert_eq!(proxies[1].send(&keyed("second-2")).status, 201);
