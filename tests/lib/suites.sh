@@ -9,7 +9,7 @@ SLOW=(image)
 
 declare -A TITLES=(
     [cargo]="unit and integration tests"
-    [redis]="several replicas on real Redis servers"
+    [redis]="several replicas on real Redis and Valkey servers"
     [rfc9111]="the public tests for HTTP caches"
     [autobahn]="Autobahn's WebSocket cases, behind the proxy as without it"
     [sdk]="the vendors' SDKs through the static binary"
@@ -50,10 +50,18 @@ suite_cargo() {
     run_counted '^test result:' cargo test --locked --no-fail-fast
 }
 
-# One test at a time: each has several processes, and measures what they do under load.
+# One test at a time: each has several processes, and measures what they do under load. On Valkey run those whose
+# scripts and commands a store might take otherwise; the rest is about what a server's death looks like.
 suite_redis() {
+    local redis_passed redis_failed
     install_redis
+    install_valkey
     run_counted '^test result:' cargo test --locked --test redis -- --test-threads=1
+    redis_passed=$passed redis_failed=$failed
+    say "the same promises on Valkey"
+    REDIS_SERVER=$VALKEY_SERVER run_counted '^test result:' cargo test --locked --test redis -- --test-threads=1 \
+        keyed:: duplicates:: breakers:: places:: flushed_nobody a_key_of_another a_full_store --skip tls_is_spoken
+    passed=$((passed + redis_passed)) failed=$((failed + redis_failed))
 }
 
 suite_rfc9111() {
