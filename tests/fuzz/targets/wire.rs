@@ -46,7 +46,7 @@ fn rig() -> &'static Rig {
         let yaml = format!(
             "listen: [{{ address: '127.0.0.1:0', timeouts: {{ first_byte: 1s, head: 1s, body_idle: 1s, keep_alive: 1s }} }}]\n\
              access_log: {{ format: off }}\n\
-             upstreams:\n  origin: {{ url: 'http://{at}', breaker: {{ enabled: false }}, timeouts: {{ first_byte: 200ms, idle: 200ms }} }}\n\
+             upstreams:\n  origin: {{ url: 'http://{at}', breaker: {{ enabled: false }}, timeouts: {{ first_byte: 5s, idle: 5s }} }}\n\
              routes:\n  - {{ name: all, match: {{ path: '/{{*rest}}' }}, upstream: origin }}\n"
         );
         start(&yaml, script)
