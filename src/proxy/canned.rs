@@ -171,7 +171,10 @@ async fn read_json(
             let detail = "the stub's template looks at the body, and this one is larger than 1 MiB";
             Err(Refusal::new(Reason::TooLarge, detail).into())
         }
-        Ok(Err(_)) => Err(Stop::HangUp),
+        Ok(Err(_)) => {
+            let detail = "the request's body broke off, or its chunks or trailers are malformed";
+            Err(Refusal::new(Reason::BadRequest, detail).into())
+        }
         Err(_) => {
             let detail = format!("the request's body was not complete within {patience:?}");
             Err(Refusal::new(Reason::RequestTimeout, detail).into())

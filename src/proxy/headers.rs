@@ -4,7 +4,7 @@
 //! names, except what a nomination must never remove. Adds `Via`. Decides nothing about framing:
 //! that is the HTTP library's, from the body that is really there.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use std::net::IpAddr;
 
 /// How we are named in `Via` and `Proxy-Status`.
@@ -72,6 +72,23 @@ fn nominated_field(token: &[u8], ours: &HeaderName) -> Option<HeaderName> {
     }
     let name = HeaderName::from_bytes(token).ok()?;
     (!is_protected(name.as_str()) && name != *ours).then_some(name)
+}
+
+/// Counts us in `Max-Forwards` of the two methods that have it (RFC 9110 7.6.2). Whether the request may
+/// go on.
+pub fn count_hop(method: &Method, fields: &mut HeaderMap) -> bool {
+    if *method != Method::OPTIONS && *method != Method::TRACE {
+        return true;
+    }
+    let left = fields.get(header::MAX_FORWARDS);
+    let left: Option<u64> = left.and_then(|left| left.to_str().ok()?.parse().ok());
+    let Some(left) = left else {
+        return true;
+    };
+    if let Some(less) = left.checked_sub(1) {
+        fields.insert(header::MAX_FORWARDS, HeaderValue::from(less));
+    }
+    left > 0
 }
 
 static VIA_10: HeaderValue = HeaderValue::from_static("1.0 trunkline");
@@ -183,6 +200,21 @@ mod tests {
             "x-three",
         ];
         assert_eq!(names(&map), left);
+    }
+
+    #[test]
+    fn only_options_and_trace_count_their_hops() {
+        for (method, sent, passes, left) in [
+            (Method::OPTIONS, "5", true, "4"),
+            (Method::TRACE, "1", true, "0"),
+            (Method::TRACE, "0", false, "0"),
+            (Method::OPTIONS, "many", true, "many"),
+            (Method::GET, "0", true, "0"),
+        ] {
+            let mut map = fields(&[("max-forwards", sent)]);
+            assert_eq!(count_hop(&method, &mut map), passes, "{method} {sent}");
+            assert_eq!(map["max-forwards"], left, "{method} {sent}");
+        }
     }
 
     #[test]

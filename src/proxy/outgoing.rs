@@ -166,7 +166,7 @@ pub fn endpoint(
 /// Turns the client's head into the one that is sent. Whether it asks for another protocol.
 ///
 /// # Errors
-/// `bad_request`: the rewritten target is not one.
+/// `bad_request`: the rewritten target is not one, or no hop is left.
 pub fn prepare(
     exchange: &Exchange,
     way: &Way<'_>,
@@ -186,6 +186,10 @@ pub fn prepare(
     let deadline = way.route_plan.deadline.as_ref();
     let upgrades = upgrade::is_asked(head);
     let fields = &mut head.headers;
+    if !headers::count_hop(&head.method, fields) {
+        let detail = "the request's Max-Forwards is 0 and it is addressed to this proxy, which answers no such request";
+        return Err(Refusal::new(Reason::BadRequest, detail));
+    }
     headers::strip_with(fields, name, |field| {
         field == "expect"
             || field == "trunkline-confirmed-retry"
@@ -211,18 +215,21 @@ pub fn prepare(
     fields.insert(header::HOST, host(way, entry, endpoint));
     fields.insert(name.clone(), exchange.correlation.clone());
     if way.upstream_plan.forwarded {
-        let socket = exchange.client.address.ip();
-        let forwarded = Forwarded {
-            client: exchange.identity.as_ref().map_or(socket, |i| i.address),
-            tls: exchange.client.tls,
-            host: entry.authority(),
-        };
-        headers::add_forwarded(fields, &forwarded);
+        headers::add_forwarded(fields, &forwarded(exchange, entry));
     }
     head.uri = target;
     head.version = Version::HTTP_11;
     head.extensions.clear();
     Ok(upgrades)
+}
+
+fn forwarded<'a>(exchange: &Exchange, entry: &'a Entry) -> Forwarded<'a> {
+    let socket = exchange.client.address.ip();
+    Forwarded {
+        client: exchange.identity.as_ref().map_or(socket, |i| i.address),
+        tls: exchange.client.tls,
+        host: entry.authority(),
+    }
 }
 
 /// The upstream's own Host, or the one that the client named where the upstream is to have that.

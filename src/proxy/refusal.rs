@@ -302,6 +302,7 @@ fn read(error: &UpstreamError) -> (Reason, Option<&'static str>) {
         | UpstreamError::IdleTimeout { .. } => (Reason::UpstreamTimeout, None),
         UpstreamError::BadUpgrade => (Reason::BadUpgrade, None),
         UpstreamError::ClientBody { .. } => (Reason::RequestTimeout, None),
+        UpstreamError::BrokenBody => (Reason::BadRequest, None),
     }
 }
 

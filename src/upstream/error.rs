@@ -36,8 +36,10 @@ pub enum UpstreamError {
     Malformed { why: String },
     /// A 101 to a request that asked for no upgrade, or for another one.
     BadUpgrade,
-    /// The client's own body failed or stood still: the upstream is not to blame.
+    /// The client's own body stood still or crawled: the upstream is not to blame.
     ClientBody { why: String },
+    /// The client's own body broke off, or is none: the upstream is not to blame.
+    BrokenBody,
 }
 
 /// Who said how long all attempts may take together.
@@ -68,6 +70,7 @@ impl UpstreamError {
                 | UpstreamError::Malformed { .. }
                 | UpstreamError::BadUpgrade
                 | UpstreamError::ClientBody { .. }
+                | UpstreamError::BrokenBody
                 | UpstreamError::ConnectTimeout { .. }
                 | UpstreamError::FirstByteTimeout { .. }
                 | UpstreamError::TotalTimeout { .. }
@@ -77,7 +80,7 @@ impl UpstreamError {
     /// Whose fault this was: only the upstream's errors count against it.
     pub fn blame(&self) -> Blame {
         match self {
-            UpstreamError::ClientBody { .. } => Blame::Client,
+            UpstreamError::ClientBody { .. } | UpstreamError::BrokenBody => Blame::Client,
             error if error.is_callers_deadline() => Blame::Client,
             _ => Blame::Upstream,
         }
@@ -117,6 +120,9 @@ impl fmt::Display for UpstreamError {
                 f.write_str("it switched protocols in a way that was not asked for")
             }
             UpstreamError::ClientBody { why } => write!(f, "the client's body failed: {why}"),
+            UpstreamError::BrokenBody => {
+                f.write_str("the client's body broke off, or its chunks or trailers are malformed")
+            }
         }
     }
 }

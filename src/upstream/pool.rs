@@ -38,6 +38,7 @@ pub struct Connection {
     endpoint: Arc<Endpoint>,
     /// How long it had been idle, if an earlier exchange used it.
     idle: Option<Duration>,
+    used_up: bool,
 }
 
 /// Which kept connections a request may have.
@@ -76,6 +77,7 @@ impl Connection {
             wire,
             endpoint,
             idle: None,
+            used_up: false,
         })
     }
 
@@ -106,6 +108,11 @@ impl Connection {
     /// Whether an earlier exchange used it.
     pub fn reused(&self) -> bool {
         self.idle.is_some()
+    }
+
+    /// No other exchange is to use it.
+    pub fn use_up(&mut self) {
+        self.used_up = true;
     }
 
     /// How long it had been idle, if an earlier exchange used it.
@@ -200,8 +207,11 @@ impl Pool {
         Some(idle.remove(at))
     }
 
-    /// Keeps a connection whose exchange is complete on both sides.
+    /// Keeps a connection whose exchange is complete on both sides, unless it is used up.
     pub fn put(&self, connection: Box<Connection>) {
+        if connection.used_up {
+            return;
+        }
         let since = clock::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {

@@ -15,7 +15,7 @@ use crate::upstream::resolve::Resolver;
 use crate::upstream::target::Endpoint;
 use crate::upstream::tls::Tls;
 use crate::upstream::websocket;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use std::future::Future;
 use std::pin::pin;
@@ -160,9 +160,7 @@ async fn fresh(link: &Link<'_>, waits: &Waits) -> Result<Box<Connection>, Upstre
 /// A failure that the client's own broken body caused is the client's.
 fn blame(error: UpstreamError, upload: Option<&Progress>) -> UpstreamError {
     match upload {
-        Some(upload) if upload.failed() => UpstreamError::ClientBody {
-            why: error.to_string(),
-        },
+        Some(upload) if upload.failed() => UpstreamError::BrokenBody,
         _ => error,
     }
 }
@@ -278,7 +276,7 @@ impl<'a> Patience<'a> {
 /// The answer, unless its framing can be read in two ways: then the connection goes with it.
 fn receive(
     link: &Link<'_>,
-    connection: Box<Connection>,
+    mut connection: Box<Connection>,
     answer: Response<Incoming>,
     upload: Option<Arc<Progress>>,
     waits: &Waits,
@@ -287,14 +285,18 @@ fn receive(
         let why = why.to_owned();
         return Err(SendError::gone(UpstreamError::Malformed { why }, true));
     }
+    // The library would speak HTTP/1.0 on it from now on, and drop every body that is chunked.
+    if answer.version() == Version::HTTP_10 {
+        connection.use_up();
+    }
     let (head, incoming) = answer.into_parts();
     let pool = Arc::clone(link.pool);
     let body = UpstreamBody::new(incoming, connection, pool, upload, waits.idle);
     Ok(Response::from_parts(head, body))
 }
 
-/// A 101: good only where the request asked for it and for this protocol. The connection goes with
-/// any other, since nobody knows what is spoken on it.
+/// A 101: good only where the request asked for it and for this protocol, and from HTTP/1.1, since 1.0
+/// has none. The connection goes with any other, since nobody knows what is spoken on it.
 fn switch(
     asked: bool,
     answer: Response<Incoming>,
@@ -306,7 +308,8 @@ fn switch(
             .get_all(header::CONTENT_LENGTH)
             .iter()
             .any(|length| length != "0");
-    if !asked || framed || !websocket::is_named(fields) {
+    let old = answer.version() != Version::HTTP_11;
+    if !asked || framed || old || !websocket::is_named(fields) {
         return Err(SendError::gone(UpstreamError::BadUpgrade, true));
     }
     Ok(answer.map(body))

@@ -422,6 +422,141 @@ fn chunks_with_another_grammar_never_look_whole() {
                 "5\r\nhelloXX0\r\n\r\n",
             ),
             row("an empty size", "\r\nhello\r\n0\r\n\r\n"),
+            row(
+                "a space in a trailer's name",
+                "5\r\nhello\r\n0\r\nX Y: 1\r\n\r\n",
+            ),
+            row("a folded trailer", "5\r\nhello\r\n0\r\nX: 1\r\n 2\r\n\r\n"),
+            row(
+                "a trailer of 100 KiB",
+                &format!("5\r\nhello\r\n0\r\nX: {}\r\n\r\n", "a".repeat(102_400)),
+            ),
+            row(
+                "an extension of 100 KiB",
+                &format!("5;{}\r\nhello\r\n0\r\n\r\n", "a".repeat(102_400)),
+            ),
         ],
+    );
+}
+
+#[test]
+fn answers_of_http_1_0_have_one_reading() {
+    let old = |fields: &str, body: &str| format!("HTTP/1.0 200 OK\r\n{fields}\r\n{body}");
+    run(
+        "GET",
+        vec![
+            Row(
+                "a length",
+                old("Content-Length: 5\r\n", "hello"),
+                PassedThenEnded(200, "hello"),
+            ),
+            Row(
+                "a length and keep-alive",
+                old("Connection: keep-alive\r\nContent-Length: 5\r\n", "hello"),
+                PassedThenEnded(200, "hello"),
+            ),
+            Row(
+                "a switch of protocols",
+                "HTTP/1.0 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                    .to_owned(),
+                BadGateway,
+            ),
+        ],
+    );
+}
+
+/// The library would speak HTTP/1.0 back, in which a body without a length cannot be sent: it would leave it out.
+#[test]
+fn a_chunked_body_after_an_answer_of_http_1_0_arrives() {
+    let upstream = Upstream::choosing(|_, received| match received.target.as_str() {
+        "/old" => raw("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok"),
+        _ => reply(200).body("next"),
+    });
+    let proxy = Proxy::start(format!("threads: 1\n{}", straight_to(&upstream)));
+    for method in ["POST", "PUT"] {
+        let mut client = proxy.connect();
+        assert_eq!(client.send(&get("/old")).text(), "ok");
+        client.write(format!(
+            "{method} /next HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n"
+        ));
+        assert_eq!(client.read(method).text(), "next");
+        let received = upstream.requests().pop().unwrap();
+        assert!(received.head.contains(" HTTP/1.1\r\n"), "{}", received.head);
+        assert_eq!(
+            (received.text().as_str(), received.complete),
+            ("abcd", true)
+        );
+    }
+}
+
+#[test]
+fn interim_answers_are_not_the_answer() {
+    let interim = |text: &str| format!("{text}{}", ok("Content-Length: 2\r\n", "ok"));
+    run(
+        "GET",
+        vec![
+            Row(
+                "102",
+                interim("HTTP/1.1 102 Processing\r\n\r\n"),
+                Passed(200, "ok"),
+            ),
+            Row(
+                "an unknown one",
+                interim("HTTP/1.1 199 Odd\r\n\r\n"),
+                Passed(200, "ok"),
+            ),
+            Row(
+                "one with a length",
+                interim("HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n"),
+                Repaired("ok"),
+            ),
+            Row(
+                "a thousand",
+                interim(&"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1_000)),
+                Repaired("ok"),
+            ),
+            Row(
+                "nothing behind one",
+                "HTTP/1.1 100 Continue\r\n\r\nnonsense\r\n\r\n".to_owned(),
+                BadGateway,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn answers_without_a_body_have_none_whatever_they_say() {
+    run(
+        "GET",
+        vec![
+            Row(
+                "204 with a length of nought",
+                "HTTP/1.1 204 None\r\nContent-Length: 0\r\n\r\n".to_owned(),
+                Passed(204, ""),
+            ),
+            Row(
+                "204 with a coding",
+                "HTTP/1.1 204 None\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+                BadGatewayOrPassed(204, ""),
+            ),
+            Row(
+                "304 with a length",
+                "HTTP/1.1 304 Same\r\nContent-Length: 99\r\n\r\n".to_owned(),
+                Passed(304, ""),
+            ),
+            Row(
+                "304 with a coding",
+                "HTTP/1.1 304 Same\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(),
+                Passed(304, ""),
+            ),
+        ],
+    );
+    run(
+        "HEAD",
+        vec![Row(
+            "a coding",
+            ok("Transfer-Encoding: chunked\r\n", ""),
+            Passed(200, ""),
+        )],
     );
 }

@@ -4,6 +4,7 @@ use super::Expect::{
     NeverWhole, Once, OnceThenClosed, Refused, RefusedOrOnce, RefusedOrOnceThenClosed,
 };
 use super::{BAD, Row, get_with, post_with, run};
+use crate::support::*;
 
 /// A chunked body that says "abcd", followed by what the other reading would take for a request.
 const CHUNKED_THEN_MORE: &str =
@@ -310,6 +311,24 @@ fn chunks_have_one_grammar() {
         ),
         row("a NUL for a size", "\0\r\nabcd\r\n0\r\n\r\n", NeverWhole),
         row(
+            "a space before a size",
+            " 4\r\nabcd\r\n0\r\n\r\n",
+            NeverWhole,
+        ),
+        row(
+            "an extension of 20 KiB",
+            &format!("4;{}\r\nabcd\r\n0\r\n\r\n", "a".repeat(20_480)),
+            NeverWhole,
+        ),
+        row(
+            "40 KiB of extensions",
+            &format!(
+                "{}0\r\n\r\n",
+                format!("1;{}\r\nx\r\n", "a".repeat(20)).repeat(2_048)
+            ),
+            NeverWhole,
+        ),
+        row(
             "an extension",
             "4;name=value\r\nabcd\r\n0\r\n\r\n",
             Once("/row", "abcd"),
@@ -330,6 +349,54 @@ fn chunks_have_one_grammar() {
             Once("/row", "0123456789"),
         ),
     ]);
+}
+
+#[test]
+fn trailers_have_the_grammar_of_fields() {
+    let row = |label, trailers: &str, expect| {
+        let body = format!("4\r\nabcd\r\n0\r\n{trailers}\r\n");
+        Row(
+            label,
+            post_with("Transfer-Encoding: chunked\r\n", &body),
+            expect,
+        )
+    };
+    run(vec![
+        row("a space in a name", "X Y: 1\r\n", NeverWhole),
+        row("no colon", "nothing\r\n", NeverWhole),
+        row("a folded value", "X: 1\r\n 2\r\n", NeverWhole),
+        row("a NUL in a value", "X: 1\0\r\n", NeverWhole),
+        row("a bare LF", "X: 1\nY: 2\r\n", NeverWhole),
+        row(
+            "a value of 80 KiB",
+            &format!("X: {}\r\n", "a".repeat(81_920)),
+            NeverWhole,
+        ),
+        row("three hundred", &"X: a\r\n".repeat(300), NeverWhole),
+        row("one", "X: 1\r\n", Once("/row", "abcd")),
+        row(
+            "those that would frame or route",
+            "Content-Length: 9\r\nTransfer-Encoding: chunked\r\nHost: b.example\r\n",
+            Once("/row", "abcd"),
+        ),
+    ]);
+}
+
+#[test]
+fn a_body_that_cannot_be_read_is_400() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(straight_to(&upstream));
+    for body in ["zz\r\n", "4\r\nabcdXX", "4\r\nabcd\r\n0\r\nX Y: 1\r\n\r\n"] {
+        let mut client = proxy.connect();
+        client.write(post_with("Transfer-Encoding: chunked\r\n", body));
+        let answer = client.read("POST");
+        assert_eq!(
+            (answer.status, answer.json()["reason"].as_str()),
+            (400, Some("bad_request")),
+            "{body:?}"
+        );
+        assert!(client.closed(), "{body:?}");
+    }
 }
 
 #[test]

@@ -145,6 +145,31 @@ fn te_is_trailers_or_nothing() {
 }
 
 #[test]
+fn max_forwards_counts_this_hop() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(straight_to(&upstream));
+    for (method, sent, status, arrives) in [
+        ("OPTIONS", "5", 200, Some("4")),
+        ("TRACE", "1", 200, Some("0")),
+        ("OPTIONS", "0", 400, None),
+        ("TRACE", "0", 400, None),
+        ("GET", "0", 200, Some("0")),
+    ] {
+        let before = upstream.count();
+        let mut client = proxy.connect();
+        client.write(format!(
+            "{method} /row HTTP/1.1\r\nHost: a.example\r\nMax-Forwards: {sent}\r\n\r\n"
+        ));
+        assert_eq!(client.read(method).status, status, "{method} {sent}");
+        let arrived = upstream.requests().split_off(before);
+        let left = arrived
+            .first()
+            .and_then(|received| received.header("max-forwards"));
+        assert_eq!(left, arrives, "{method} {sent}");
+    }
+}
+
+#[test]
 fn a_made_up_upgrade_is_never_switched_to() {
     let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: made-up\r\n\r\nraw bytes";
     for request in [

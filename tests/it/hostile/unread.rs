@@ -123,6 +123,21 @@ fn a_body_that_comes_after_the_answer_is_not_a_request() {
 }
 
 #[test]
+fn what_stands_behind_connect_is_not_a_request() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(straight_to(&upstream));
+    for (fields, body) in bodies() {
+        let mut client = proxy.connect();
+        client.write(format!(
+            "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n{fields}\r\n{body}"
+        ));
+        assert_eq!(client.read("GET").status, 405, "{fields:?}");
+    }
+    assert_eq!(proxy.get("/mark").text(), "ok");
+    assert_eq!(upstream.only_request().target, "/mark");
+}
+
+#[test]
 fn an_upstreams_early_answer_leaves_no_request_behind() {
     let upstream = Upstream::choosing(|_, received| match received.target.as_str() {
         "/early" => reply(401).body("no").early(),
