@@ -199,7 +199,9 @@ install_cargo_deny() {
     PATH=$WORK/tools/bin:$PATH
     if [ "$(cargo deny --version 2>/dev/null)" != "cargo-deny $version" ]; then
         say "installing cargo-deny $version (a few minutes)"
-        cargo install --locked cargo-deny --version "$version" --root "$WORK/tools" --target-dir "$WORK/tools/build"
+        # It reads a lock file: to optimize it would take longer than it ever runs.
+        CARGO_PROFILE_DEV_DEBUG=none cargo install --debug --locked cargo-deny --version "$version" \
+            --root "$WORK/tools" --target-dir "$WORK/tools/build"
         rm -rf "$WORK/tools/build"
     fi
 }
