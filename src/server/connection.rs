@@ -46,7 +46,7 @@ pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc
     };
     let live = Arc::clone(&worker.table().live);
     let limits = listener.limits;
-    let greeted = async {
+    let greeted = pin!(async {
         let mut tcp = tcp;
         if listener.proxy_protocol {
             match named(&mut tcp, address, &worker).await {
@@ -68,7 +68,7 @@ pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc
             },
         };
         speak(transport, client, worker, limits, Arc::clone(&watch)).await;
-    };
+    });
     obey(&watch, greeted).await;
     watch.close();
     live.metrics.connections.fetch_sub(1, Relaxed);
@@ -99,8 +99,7 @@ pub struct Place {
 }
 
 /// Runs until done, or until the watch says that it is over.
-async fn obey(watch: &Watch, work: impl Future<Output = ()>) {
-    let mut work = pin!(work);
+async fn obey(watch: &Watch, mut work: Pin<&mut impl Future<Output = ()>>) {
     let mut known = false;
     std::future::poll_fn(|cx| {
         if !known {
@@ -137,12 +136,13 @@ async fn speak(
                 Ok::<_, HangUp>(answer.map(|body| Stream::new(body, busy, &here)))
             }
         });
-        return speak_h2(io, service, limits, &watch).await;
+        return Box::pin(speak_h2(io, service, limits, &watch)).await;
     }
     let (here, recorder) = (Arc::clone(&watch), Arc::clone(&worker));
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, busy, arrived) = (Arc::clone(&worker), here.begin(), Arrived::from(request));
-        async move { answer(&worker, client, arrived, busy).await }
+        // On the heap for as long as it runs: hyper keeps the room for one with the connection.
+        Box::pin(answer(worker, client, arrived, busy))
     });
     match speak_h1(io, service, limits, &watch).await {
         Ok((mut io, early)) => {
@@ -161,12 +161,12 @@ async fn speak(
 }
 
 async fn answer(
-    worker: &Arc<Worker>,
+    worker: Arc<Worker>,
     client: Client,
     arrived: Arrived,
     busy: Busy,
 ) -> Result<Response<Watched>, HangUp> {
-    let mut answer = handle(worker, client, arrived).await?;
+    let mut answer = handle(&worker, client, arrived).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(tunnel) = answer.body_mut().take_tunnel()
     {
