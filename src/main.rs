@@ -1,9 +1,6 @@
-//! The binary: the allocator, the TLS provider, and a verb.
+//! The binary: the TLS provider, and a verb.
 
 use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
