@@ -76,6 +76,8 @@
 //!   knowing whether a byte of a request left, on which kind of connection, and for how long that
 //!   had been idle; an opening circuit drops the idle ones. A connection is driven by the exchange
 //!   that uses it, in the same task, which also saves a wake-up each way.
+//! * **What wakes another process waits for its turn** ([`upstream::batch`]): requests that are ready
+//!   together are sent together, and so are their answers.
 //! * **Policies are shared by all workers**, so that two cores do not double a limit or the number
 //!   of probes. In the closed state the breaker costs a few atomic loads.
 //! * **A tunnel is what a client's connection becomes** ([`proxy::tunnel`]), not a task beside it: it

@@ -54,6 +54,7 @@ use crate::routes::table::Table;
 use crate::telemetry::access::Appender;
 use crate::telemetry::metrics::Source;
 use crate::telemetry::traces::Traces;
+use crate::upstream::batch::after_the_others;
 use crate::upstream::resolve::Resolver;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -180,6 +181,7 @@ pub async fn handle(
     };
     let readdress = exchange.readdress.take();
     let answer = answered(exchange, served, &mut body, expects).await?;
+    after_the_others().await;
     Ok(match readdress {
         None => answer,
         Some(readdress) => readdress.apply(answer),

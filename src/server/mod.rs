@@ -33,6 +33,10 @@ const UPSTREAM_IDLE: Duration = Duration::from_secs(20);
 /// How long connections that are cut have to write their access lines.
 const LAST_LINES: Duration = Duration::from_millis(250);
 
+/// So many tasks are polled before a busy worker looks at its sockets again: every ready exchange has had its turns
+/// by then, and the answers that came meanwhile are found with one look.
+const POLLS: u32 = 256;
+
 /// A listener with its sockets, one a worker.
 pub struct Bound {
     listener: Arc<Listener>,
@@ -105,6 +109,7 @@ impl Server {
             sweepers.push(sweeper);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
+                .event_interval(POLLS)
                 .build()?;
             std::thread::Builder::new()
                 .name(format!("worker-{}", thread.worker.id))

@@ -3,6 +3,7 @@
 //! Decides nothing about repeating, counting or answering; it connects, sends one request at a
 //! time, streams the bodies and reports. Read [`send`] first, then [`pool`].
 
+pub mod batch;
 pub mod body;
 pub mod connect;
 pub mod error;

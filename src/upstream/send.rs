@@ -6,6 +6,7 @@
 
 use crate::clock::{self, Duration, Instant};
 use crate::policy::pace::Pace;
+use crate::upstream::batch::after_the_others;
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::connect::connect;
 use crate::upstream::error::{SendError, SetBy, UpstreamError};
@@ -177,6 +178,7 @@ async fn exchange(
         let why = "there was no request to send".to_owned();
         return Err(UpstreamError::Reset { why });
     };
+    after_the_others().await;
     let mut answer = pin!(connection.sender.try_send_request(sent));
     let mut patience = Patience::new(upload, waits, now);
     let mut timer = pin!(tokio::time::sleep_until(patience.due.into()));
