@@ -2,7 +2,7 @@
 //! vendor has said no for good.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::proxy::File;
@@ -173,10 +173,14 @@ fn a_token_is_replaced_before_it_ends() {
 #[test]
 fn while_the_endpoint_is_down_the_old_token_serves_and_then_nothing_is_sent() {
     let down = Arc::new(AtomicBool::new(false));
-    let is_down = Arc::clone(&down);
+    let given = Arc::new(AtomicUsize::new(0));
+    let (is_down, gives) = (Arc::clone(&down), Arc::clone(&given));
     let issuer = Upstream::choosing(move |n, _| match is_down.load(Ordering::Relaxed) {
         true => reply(503),
-        false => token(&format!("t{n}"), 4),
+        false => {
+            gives.store(n, Ordering::Relaxed);
+            token(&format!("t{n}"), 4)
+        }
     });
     let upstream = Upstream::answering("{}");
     let proxy = Proxy::on(holding(&issuer.url(), &upstream, ""), &[]);
@@ -184,7 +188,8 @@ fn while_the_endpoint_is_down_the_old_token_serves_and_then_nothing_is_sent() {
     down.store(true, Ordering::Relaxed);
     until("a failed refresh", || refreshes(&proxy, "failure") >= 1.0);
     if proxy.get("/").status == 200 {
-        assert_eq!(sent(&upstream).last().unwrap(), "Bearer t0");
+        let old = format!("Bearer t{}", given.load(Ordering::Relaxed));
+        assert_eq!(*sent(&upstream).last().unwrap(), old);
     }
     until("the token to end", || proxy.get("/").status != 200);
     let before = upstream.count();
