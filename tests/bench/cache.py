@@ -1,18 +1,25 @@
 #!/usr/bin/env python3
-"""What a kept answer saves: medians of reading one assistant by Vapi's own SDK, kept and not, from a mock of Vapi.
+"""What a kept answer saves: medians of reading one assistant by Vapi's own SDK, kept and not, from a mock of Vapi,
+and what it costs the processor beside one that is forwarded.
 
     tests/run sdk                                                    (installs the SDK and the mock server)
-    tests/.work/venv/bin/python tests/bench/cache.py [target/release/trunkline] [tries]
+    tests/.work/venv/bin/python tests/bench/cache.py [--away MS] [target/release/trunkline] [tries]
 
 The SDK works for some time on each call, whoever answers: it is measured against a server that does nothing, and every
-row is shown by bare HTTP on an open connection too. A miss is made by dropping the route's answers before each call. It
+row is shown by bare HTTP on an open connection too. A miss is made by dropping the route's answers before each call.
+On one machine the mock is nearer than any vendor: `--away` puts it at the end of a line with that round-trip time. It
 prints figures, and asserts what came from where, never how fast.
 """
-import http.client, os, socket, statistics, sys, tempfile, threading, time
+import argparse, asyncio, glob, http.client, os, socket, statistics, sys, tempfile, threading, time
 from pathlib import Path
 
-BINARY = sys.argv[1] if len(sys.argv) > 1 else "target/release/trunkline"
-TRIES = int(sys.argv[2]) if len(sys.argv) > 2 else 200
+ARGUMENTS = argparse.ArgumentParser()
+ARGUMENTS.add_argument("binary", nargs="?", default="target/release/trunkline")
+ARGUMENTS.add_argument("tries", nargs="?", type=int, default=200)
+ARGUMENTS.add_argument("--away", type=float, default=0.0, metavar="MS", help="round-trip time to the mock")
+ARGUMENTS = ARGUMENTS.parse_args()
+BINARY, TRIES, AWAY = ARGUMENTS.binary, ARGUMENTS.tries, ARGUMENTS.away / 1e3
+ROUNDS, REQUESTS, CONNECTIONS = 9, 3200, 32
 os.environ |= {"TRUNKLINE_BIN": str(Path(BINARY).resolve()), "NO_PROXY": "127.0.0.1,localhost"}
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sdk"))
 
@@ -47,17 +54,48 @@ def null_server(answer):
     return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
+async def late(reader, writer):
+    """Each piece is handed on half the round-trip time after it came."""
+    later = asyncio.get_running_loop().call_later
+    while piece := await reader.read(65536):
+        later(AWAY / 2, writer.write, piece)
+    later(AWAY / 2, writer.close)
+
+
+def line_to(url):
+    """A line to that server with the round-trip time of `--away`."""
+    host, port = url.removeprefix("http://").split(":")
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+
+    async def join(reader, writer):
+        there = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(late(reader, there[1]), late(there[0], writer))
+
+    async def serve_it():
+        async with await asyncio.start_server(join, sock=listener) as server:
+            await server.serve_forever()
+
+    threading.Thread(target=asyncio.run, args=(serve_it(),), daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
 class Bare:
     """One open connection, and the same request each time."""
 
-    def __init__(self, url, prefix="/vapi"):
+    def __init__(self, url, prefix="/vapi", kind="assistant"):
         self.connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
         self.connection.connect()
         self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.path = f"{prefix}/assistant/{ASSISTANT}"
+        self.path = f"{prefix}/{kind}/{ASSISTANT}"
 
     def get(self):
+        self.ask()
+        return self.answer()
+
+    def ask(self):
         self.connection.request("GET", self.path, headers={"Authorization": "Bearer token"})
+
+    def answer(self):
         answer = self.connection.getresponse()
         self.body = answer.read()
         assert answer.status == 200, (answer.status, self.body)
@@ -99,23 +137,55 @@ def straight(url):
     return lambda: client.assistants.get(ASSISTANT, request_options={"max_retries": 0})
 
 
+def cost(folder, server):
+    """The processor's time for an answer that is kept beside one that is forwarded, in turns, of the same bytes: so many
+    requests at once, one on each connection."""
+    proxy = Proxy(folder, name="cost", VAPI_URL=server, INTEGRATIONS_STUB_MODE="false", TRUNKLINE_THREADS="1")
+
+    def spent():
+        threads = glob.glob(f"/proc/{proxy.pid}/task/*/schedstat")
+        return sum(int(open(thread).read().split()[0]) for thread in threads)
+
+    try:
+        kinds = {"kept": "assistant", "forwarded": "call"}
+        kinds = {kind: [Bare(proxy.url, kind=path) for _ in range(CONNECTIONS)] for kind, path in kinds.items()}
+        took = {kind: [] for kind in kinds}
+        for turn in range(ROUNDS + 1):
+            for kind, connections in kinds.items():
+                before = spent()
+                for _ in range(0, REQUESTS, CONNECTIONS):
+                    for connection in connections:
+                        connection.ask()
+                    for connection in connections:
+                        connection.answer()
+                if turn:
+                    took[kind].append((spent() - before) / REQUESTS / 1e3)
+        ratios = [kept / forwarded for kept, forwarded in zip(*took.values())]
+        shown = ", ".join(f"{kind} {statistics.median(of):.1f} us" for kind, of in took.items())
+        print(f"processor's time a request: {shown}")
+        print(f"kept / forwarded: {statistics.median(ratios):.2f} (of {ROUNDS}: {min(ratios):.2f} to {max(ratios):.2f})")
+    finally:
+        proxy.stop()
+
+
 def main(folder):
     prism = Prism(OURS.vapi, folder).wait()
-    proxy = Proxy(folder, VAPI_URL=prism.url, INTEGRATIONS_STUB_MODE="false")
+    vendor = line_to(prism.url) if AWAY else prism.url
+    proxy = Proxy(folder, VAPI_URL=vendor, INTEGRATIONS_STUB_MODE="false")
     attempts = lambda: proxy.metric("trunkline_upstream_attempts_total", upstream="vapi")
     try:
-        direct = Bare(prism.url, prefix="")
+        direct = Bare(vendor, prefix="")
         direct.get()
         null = null_server(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(direct.body)
             + direct.body
         )
         drop = purge(proxy)
-        by_sdk = {"null": straight(null), "direct": straight(prism.url), "through": sdk(proxy.url)}
+        by_sdk = {"null": straight(null), "direct": straight(vendor), "through": sdk(proxy.url)}
         by_sdk["null"]()  # builds the SDK's models, which takes it many seconds
         rows = [
             ("a server that does nothing", by_sdk["null"], lambda: Bare(null, prefix=""), lambda: None),
-            ("the vendor's mock, without us", by_sdk["direct"], lambda: Bare(prism.url, prefix=""), lambda: None),
+            ("the vendor's mock, without us", by_sdk["direct"], lambda: Bare(vendor, prefix=""), lambda: None),
             ("through us, not kept", by_sdk["through"], lambda: Bare(proxy.url), drop),
             ("through us, kept", by_sdk["through"], lambda: Bare(proxy.url), lambda: None),
         ]
@@ -130,10 +200,11 @@ def main(folder):
             assert asked == expected or (name.endswith(", kept") and asked <= 2), asked
         (own, wire), _, miss, hit = medians
         print(f"\nnot kept / kept: {miss[0] / hit[0]:.1f} by the SDK, {miss[1] / hit[1]:.1f} by bare HTTP")
-        print(f"the SDK's own work is {own:.3f} ms of each; without it {(miss[0] - own) / max(hit[0] - own, 1e-3):.1f}")
+        print(f"the SDK's own work is {own:.3f} ms of each")
         print(f"a hit costs {(hit[1] - wire) * 1e3:.0f} us more than a server that does nothing")
         saved = 1 - 1 / (TRIES + 5)
         print(f"calls that the vendor was spared: {saved:.1%} of {TRIES + 5}")
+        cost(folder, null)
     finally:
         proxy.stop()
         prism.stop()
