@@ -5,6 +5,7 @@
 use crate::proxy::{Arrived, Client, HangUp, Worker, handle, malformed};
 use crate::routes::plan::{Listener, ListenerLimits};
 use crate::server::answer::{Stream, Watched};
+use crate::server::chunks::Framing;
 use crate::server::frames::PREFACE;
 use crate::server::io::{ClientIo, HalfClosing, Transport};
 use crate::server::proxy_protocol::{self, Unnamed};
@@ -13,7 +14,7 @@ use crate::server::watch::{Busy, Order, Watch};
 use bytes::{Bytes, BytesMut};
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -140,6 +141,7 @@ async fn speak(
     }
     let (here, recorder) = (Arc::clone(&watch), Arc::clone(&worker));
     let service = service_fn(move |request: Request<Incoming>| {
+        here.request(framing(request.body()));
         let (worker, busy, arrived) = (Arc::clone(&worker), here.begin(), Arrived::from(request));
         // On the heap for as long as it runs: hyper keeps the room for one with the connection.
         Box::pin(answer(worker, client, arrived, busy))
@@ -157,6 +159,15 @@ async fn speak(
                 malformed(&recorder, client, status);
             }
         }
+    }
+}
+
+/// How the library found that a request's body is delimited.
+fn framing(body: &Incoming) -> Framing {
+    match body.size_hint().exact() {
+        Some(0) => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
     }
 }
 

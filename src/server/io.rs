@@ -5,6 +5,7 @@
 //! is still on its way.
 
 use crate::clock::Duration;
+use crate::server::chunks::Chunks;
 use crate::server::frames::Frames;
 use crate::server::watch::Watch;
 use bytes::{Buf, Bytes};
@@ -61,6 +62,8 @@ pub struct ClientIo {
     linger: Option<Linger>,
     /// Where the client stands within its frames, if it speaks HTTP/2.
     frames: Option<Frames>,
+    /// Where it stands within its messages, if it speaks HTTP/1.1.
+    chunks: Chunks,
 }
 
 struct Linger {
@@ -80,17 +83,26 @@ impl ClientIo {
             watch,
             linger: None,
             frames: is_h2.then(Frames::default),
+            chunks: Chunks::default(),
         }
     }
 
-    /// Tells the watch what has come.
-    fn came(&mut self, bytes: &[u8]) {
-        match &mut self.frames {
-            None => self.watch.read(),
-            Some(frames) => {
-                let ended = frames.feed(bytes);
-                self.watch.blocks(ended, frames.is_block_open());
-            }
+    /// Tells the watch what has come from `from` on, and joins small chunks in it.
+    fn came(&mut self, buf: &mut ReadBuf<'_>, from: usize) {
+        let bytes = buf.filled().get(from..).unwrap_or_default();
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(frames) = &mut self.frames {
+            let ended = frames.feed(bytes);
+            self.watch.blocks(ended, frames.is_block_open());
+            return;
+        }
+        self.watch.read();
+        let (requests, framing) = self.watch.requests();
+        if let Some(joined) = self.chunks.came(bytes, requests, framing) {
+            buf.set_filled(from);
+            buf.put_slice(&joined);
         }
     }
 }
@@ -103,16 +115,14 @@ impl AsyncRead for ClientIo {
     ) -> Poll<io::Result<()>> {
         if self.ahead.has_remaining() {
             let n = self.ahead.len().min(buf.remaining());
-            let bytes = self.ahead.split_to(n);
-            buf.put_slice(&bytes);
-            self.came(&bytes);
+            let before = buf.filled().len();
+            buf.put_slice(&self.ahead.split_to(n));
+            self.came(buf, before);
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
-        if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
-            self.came(bytes);
-        }
+        self.came(buf, before);
         polled
     }
 }

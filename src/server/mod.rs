@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod answer;
+pub mod chunks;
 pub mod connection;
 pub mod frames;
 pub mod io;

@@ -9,7 +9,8 @@
 use crate::clock::{Duration, Instant};
 use crate::proxy::tunnel::Tunnel;
 use crate::routes::plan::ListenerTimeouts;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
+use crate::server::chunks::Framing;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
@@ -26,6 +27,9 @@ pub enum Order {
     /// End now.
     End = 3,
 }
+
+/// Stands for the length of a body in chunks.
+const CHUNKED: u64 = u64::MAX;
 
 const NEW: u8 = 0;
 const IDLE: u8 = 1;
@@ -52,6 +56,9 @@ pub struct Watch {
     /// Counts changes of phase, so that the sweeper can tell a long phase from two short ones.
     turn: AtomicU32,
     exchanges: AtomicU32,
+    /// Requests that came so far, and how the body of the last is delimited.
+    requests: AtomicU32,
+    framing: AtomicU64,
     blocked: AtomicBool,
     writes: AtomicU32,
     order: AtomicU8,
@@ -104,6 +111,28 @@ impl Watch {
             self.writes
                 .store(self.writes.load(Relaxed).wrapping_add(1), Relaxed);
         }
+    }
+
+    /// A request has come whose body is delimited like that.
+    pub fn request(&self, framing: Framing) {
+        let number = match framing {
+            Framing::None => 0,
+            Framing::Length(length) => length.min(CHUNKED - 1),
+            Framing::Chunked => CHUNKED,
+        };
+        self.framing.store(number, Relaxed);
+        self.requests
+            .store(self.requests.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    /// How many requests have come so far, and how the body of the last is delimited.
+    pub fn requests(&self) -> (u32, Framing) {
+        let framing = match self.framing.load(Relaxed) {
+            0 => Framing::None,
+            CHUNKED => Framing::Chunked,
+            length => Framing::Length(length),
+        };
+        (self.requests.load(Relaxed), framing)
     }
 
     /// An exchange begins; it lasts until the guard is dropped.

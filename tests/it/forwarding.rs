@@ -240,6 +240,37 @@ fn chunked_bodies_pass_in_both_directions() {
     }
 }
 
+/// A chunk of one byte costs its sender six: it must not cost a write and a packet each on the other side. What is sent
+/// ahead, with the head and in pieces that end anywhere, changes nothing of the body.
+#[test]
+fn many_small_chunks_go_on_as_few() {
+    let (upstream, proxy) = forwarding(vec![reply(200).body("got it"); 4]);
+    let data = pattern(40_000);
+    let chunks: Vec<u8> = (data.iter())
+        .flat_map(|byte| [b'1', b'\r', b'\n', *byte, b'\r', b'\n'])
+        .collect();
+    let head = "POST /x HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut client = proxy.connect();
+    for (count, ahead, piece) in [
+        (1, 0, 240_000),
+        (2, 0, 5_003),
+        (3, 1_001, 8_191),
+        (4, 4, 64_000),
+    ] {
+        let (first, rest) = chunks.split_at(ahead);
+        client.write([head.as_bytes(), first].concat());
+        upstream.wait_for(count);
+        for piece in rest.chunks(piece) {
+            client.write(piece);
+        }
+        client.write("0\r\n\r\n");
+        assert_eq!(client.read("POST").text(), "got it");
+        let received = upstream.wait_for(count).remove(count - 1);
+        assert!(received.complete && received.body == data, "{count}");
+        assert!(received.pieces < 4_000, "{} in {count}", received.pieces);
+    }
+}
+
 #[test]
 fn a_get_without_a_body_gains_none() {
     let (upstream, proxy) = forwarding([reply(200)]);

@@ -26,6 +26,8 @@ pub struct Received {
     /// The head exactly as it came, one character a byte.
     pub head: String,
     pub body: Vec<u8>,
+    /// How many pieces that came in: at least one a chunk.
+    pub pieces: usize,
     pub trailers: Fields,
     /// Whether the framing says that the whole body came.
     pub complete: bool,
@@ -48,6 +50,7 @@ impl Received {
             fields,
             head,
             body,
+            pieces: 0,
             trailers,
             complete: false,
         }
@@ -535,9 +538,9 @@ impl Inner {
 
     fn read_body(&self, index: usize, fields: &Fields, source: &mut Source) -> io::Result<()> {
         let mut piece = |bytes: &[u8]| {
-            self.record.lock().unwrap().requests[index]
-                .body
-                .extend_from_slice(bytes)
+            let received = &mut self.record.lock().unwrap().requests[index];
+            received.body.extend_from_slice(bytes);
+            received.pieces += 1;
         };
         let trailers = match framing(fields)? {
             Framing::Unframed => Fields::default(),
