@@ -5,12 +5,9 @@
 //! that differ from call to call by their nature (traces, conditions, directives for caches). Nothing
 //! here prints or keeps a credential.
 
-use crate::guard::Account;
-use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+use crate::guard::{Account, Digest, Parts};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
-
-type Digest = [u8; SHA256_OUTPUT_LEN];
 
 /// The identity of a kept answer, but for what it varies by among the fields left out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,9 +66,9 @@ pub struct Wanted<'a> {
 impl Key {
     /// The key of that request.
     pub fn of(wanted: &Wanted<'_>) -> Key {
-        let mut parts = Parts::of("answer");
+        let mut parts = digest("answer");
         parts.add(wanted.route.as_bytes());
-        parts.place(&wanted.place);
+        add_place(&mut parts, &wanted.place);
         parts.maybe(wanted.query.map(str::as_bytes));
         parts.add(wanted.account.bytes());
         parts.maybe(
@@ -81,17 +78,18 @@ impl Key {
                 .as_ref()
                 .map(|c| &c[..]),
         );
-        let counts = |name: &&HeaderName| {
+        let counts = |name: &HeaderName| {
             !differs_by_nature(name.as_str())
-                && *name != wanted.correlation
-                && Some(*name) != wanted.replaced
+                && name != wanted.correlation
+                && Some(name) != wanted.replaced
                 && !wanted.ignore.contains(name)
         };
-        let mut names: Vec<&HeaderName> = wanted.fields.keys().filter(counts).collect();
-        names.sort_unstable_by_key(|name| name.as_str());
-        for name in names {
-            parts.add(name.as_str().as_bytes());
-            for value in wanted.fields.get_all(name) {
+        let mut lines: Vec<_> = wanted.fields.iter().filter(|line| counts(line.0)).collect();
+        // Lines of one name stay in their order.
+        lines.sort_by_key(|line| line.0.as_str());
+        for group in lines.chunk_by(|a, b| a.0 == b.0) {
+            parts.add(group.first().map_or("", |line| line.0.as_str()).as_bytes());
+            for (_, value) in group {
                 parts.add(value.as_bytes());
             }
             parts.add(b"");
@@ -108,9 +106,9 @@ impl Key {
 impl Resource {
     /// The resource at that place. A slash at its end makes no difference.
     pub fn at(place: &Place<'_>) -> Resource {
-        let mut parts = Parts::of("resource");
+        let mut parts = digest("resource");
         let path = place.path.trim_end_matches('/');
-        parts.place(&Place { path, ..*place });
+        add_place(&mut parts, &Place { path, ..*place });
         Resource(parts.end())
     }
 
@@ -253,40 +251,23 @@ fn held(request: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     Some(joined)
 }
 
-/// A digest in the making, of parts that cannot run into each other.
-struct Parts(Context);
+/// A digest in the making.
+fn digest(kind: &str) -> Parts {
+    Parts::of("trunkline cache 1", kind)
+}
 
-impl Parts {
-    fn of(kind: &str) -> Parts {
-        let mut parts = Parts(Context::new(&SHA256));
-        parts.add(b"trunkline cache 1");
-        parts.add(kind.as_bytes());
-        parts
+fn add_place(parts: &mut Parts, place: &Place<'_>) {
+    parts.add(if place.tls { b"https" } else { b"http" });
+    if place
+        .authority
+        .bytes()
+        .any(|byte| byte.is_ascii_uppercase())
+    {
+        parts.add(place.authority.to_ascii_lowercase().as_bytes());
+    } else {
+        parts.add(place.authority.as_bytes());
     }
-
-    fn add(&mut self, part: &[u8]) {
-        self.0.update(&(part.len() as u64).to_be_bytes());
-        self.0.update(part);
-    }
-
-    fn maybe(&mut self, part: Option<&[u8]>) {
-        self.add(if part.is_some() { b"some" } else { b"none" });
-        self.add(part.unwrap_or_default());
-    }
-
-    fn place(&mut self, place: &Place<'_>) {
-        self.add(if place.tls { b"https" } else { b"http" });
-        self.add(place.authority.to_ascii_lowercase().as_bytes());
-        self.add(place.path.as_bytes());
-    }
-
-    fn end(self) -> Digest {
-        let mut out = [0; SHA256_OUTPUT_LEN];
-        for (place, byte) in out.iter_mut().zip(self.0.finish().as_ref()) {
-            *place = *byte;
-        }
-        out
-    }
+    parts.add(place.path.as_bytes());
 }
 
 fn hex(digest: &Digest) -> String {

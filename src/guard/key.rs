@@ -5,14 +5,12 @@
 //! credential: an account is the hash of what was sent, or the name of what we inject. Called by
 //! the proxy before the guard is asked.
 
-use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
+use crate::guard::digest::{Digest, Parts};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
-
-type Digest = [u8; SHA256_OUTPUT_LEN];
 
 /// Whose account a request acts on.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,7 +19,7 @@ pub struct Account(Digest);
 impl Account {
     /// The account of the Authorization fields that the client sent; none at all is an account too.
     pub fn sent(headers: &HeaderMap) -> Account {
-        let mut fields = Fields::of("account: sent");
+        let mut fields = digest("account: sent");
         for value in headers.get_all(AUTHORIZATION) {
             fields.add(value.as_bytes());
         }
@@ -30,7 +28,7 @@ impl Account {
 
     /// The account of the credential of that name, whatever token stands behind it today.
     pub fn injected(name: &str) -> Account {
-        let mut fields = Fields::of("account: injected");
+        let mut fields = digest("account: injected");
         fields.add(name.as_bytes());
         Account(fields.end())
     }
@@ -73,7 +71,7 @@ pub struct CreateKey(Digest);
 impl CreateKey {
     /// The key of that request.
     pub fn of(create: &Create<'_>) -> CreateKey {
-        let mut fields = Fields::of("create");
+        let mut fields = digest("create");
         fields.add(&create.account.0);
         fields.add(create.method.as_str().as_bytes());
         fields.add(create.authority.as_bytes());
@@ -94,7 +92,7 @@ impl CreateKey {
     }
 
     fn named(name: &[u8]) -> CreateKey {
-        let mut fields = Fields::of("delivery");
+        let mut fields = digest("delivery");
         fields.add(name);
         CreateKey(fields.end())
     }
@@ -115,7 +113,7 @@ impl CreateKey {
 
     /// Reads what [`hex`](Self::hex) wrote.
     pub(super) fn from_hex(hex: &str) -> Option<CreateKey> {
-        let mut key = [0; SHA256_OUTPUT_LEN];
+        let mut key = Digest::default();
         if hex.len() != 2 * key.len() || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
@@ -139,7 +137,7 @@ pub struct Scope(Digest);
 impl Hash for Scope {
     /// Half of a digest tells it from others as well as all of it.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let (half, _) = self.0.split_at(SHA256_OUTPUT_LEN / 2);
+        let (half, _) = self.0.split_at(self.0.len() / 2);
         state.write(half);
     }
 }
@@ -147,7 +145,7 @@ impl Hash for Scope {
 impl Scope {
     /// The scope of that key, as this client sent it on this route.
     pub fn of(account: &Account, client: &[u8], route: &str, key: &HeaderValue) -> Scope {
-        let mut fields = Fields::of("idempotency");
+        let mut fields = digest("idempotency");
         fields.add(&account.0);
         fields.add(client);
         fields.add(route.as_bytes());
@@ -157,7 +155,7 @@ impl Scope {
 
     /// The scope of an event that a route's vendor tells of, known by these parts together.
     pub fn event(route: &str, parts: &[&[u8]]) -> Scope {
-        let mut fields = Fields::of("event");
+        let mut fields = digest("event");
         fields.add(route.as_bytes());
         for part in parts {
             fields.add(part);
@@ -179,62 +177,9 @@ impl fmt::Debug for Scope {
     }
 }
 
-/// Bytes that are gathered before they are hashed: most digests are of less, and hashing what is small piece
-/// by piece takes several times as long as hashing it at once.
-const GATHERED: usize = 512;
-
-/// A digest in the making, of fields that cannot run into each other.
-struct Fields {
-    gathered: Vec<u8>,
-    /// What did not fit is hashed already.
-    begun: Option<Context>,
-}
-
-impl Fields {
-    fn of(kind: &str) -> Fields {
-        let mut fields = Fields {
-            gathered: Vec::with_capacity(GATHERED),
-            begun: None,
-        };
-        fields.add(b"trunkline 1");
-        fields.add(kind.as_bytes());
-        fields
-    }
-
-    fn add(&mut self, field: &[u8]) {
-        self.piece(&(field.len() as u64).to_be_bytes());
-        self.piece(field);
-    }
-
-    fn piece(&mut self, piece: &[u8]) {
-        if self.gathered.len() + piece.len() <= GATHERED {
-            return self.gathered.extend_from_slice(piece);
-        }
-        let begun = self.begun.get_or_insert_with(|| Context::new(&SHA256));
-        begun.update(&self.gathered);
-        begun.update(piece);
-        self.gathered.clear();
-    }
-
-    fn maybe(&mut self, field: Option<&[u8]>) {
-        self.add(if field.is_some() { b"some" } else { b"none" });
-        self.add(field.unwrap_or_default());
-    }
-
-    fn end(self) -> Digest {
-        let digest = match self.begun {
-            None => digest(&SHA256, &self.gathered),
-            Some(mut begun) => {
-                begun.update(&self.gathered);
-                begun.finish()
-            }
-        };
-        let mut out = [0; SHA256_OUTPUT_LEN];
-        for (place, byte) in out.iter_mut().zip(digest.as_ref()) {
-            *place = *byte;
-        }
-        out
-    }
+/// A digest in the making, of that kind.
+fn digest(kind: &str) -> Parts {
+    Parts::of("trunkline 1", kind)
 }
 
 #[cfg(test)]
@@ -302,34 +247,6 @@ mod tests {
         fn hexadecimal_comes_back_as_the_same_key(a in raw()) {
             let key = key(&a);
             prop_assert_eq!(CreateKey::from_hex(&key.hex()), Some(key));
-        }
-    }
-
-    #[test]
-    fn a_digest_is_of_all_bytes_however_they_were_gathered() {
-        for lengths in [
-            vec![],
-            vec![0, 1],
-            vec![GATHERED],
-            vec![100, GATHERED, 0, 100],
-            vec![GATHERED - 50, 8, 8, 1],
-            vec![5 * GATHERED, 5 * GATHERED],
-        ] {
-            let mut fields = Fields::of("x");
-            let mut whole = Vec::new();
-            let mut plainly = |field: &[u8]| {
-                whole.extend((field.len() as u64).to_be_bytes());
-                whole.extend(field);
-            };
-            plainly(b"trunkline 1");
-            plainly(b"x");
-            for (index, length) in lengths.iter().enumerate() {
-                let field = vec![u8::try_from(index).unwrap(); *length];
-                plainly(&field);
-                fields.add(&field);
-            }
-            let whole = digest(&SHA256, &whole);
-            assert_eq!(fields.end(), whole.as_ref(), "{lengths:?}");
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod answers;
 mod claimed;
+mod digest;
 mod elsewhere;
 mod everywhere;
 mod file;
@@ -24,6 +25,7 @@ mod told;
 mod turns;
 
 pub use answers::{Answers, Claim, KEPT_FOR, LONGEST_BODY, UnknownAnswer};
+pub use digest::{Digest, Parts};
 pub use file::StateFileError;
 pub use key::{Account, Create, CreateKey, Scope};
 pub use memory::Bounds;
