@@ -148,7 +148,7 @@ pub fn deadline(exchange: &mut Exchange, plan: &RoutePlan, fields: &HeaderMap) {
         }
         Wish::Unreadable => "unreadable".to_owned(),
     };
-    exchange.notes.push(("deadline", note));
+    exchange.notes.push(("deadline", note.into()));
 }
 
 /// The bucket that all clients share, by upstream or by route.

@@ -80,7 +80,9 @@ pub(super) async fn record(exchange: &mut Exchange, answer: &mut Response<Upstre
     match keyed::copy(exchange, answer).await {
         Ok(stored) => owner.record(stored, clock::now()),
         Err(why) => {
-            exchange.notes.push(("webhook", format!("not kept: {why}")));
+            exchange
+                .notes
+                .push(("webhook", format!("not kept: {why}").into()));
             owner.forget();
         }
     }
@@ -89,9 +91,7 @@ pub(super) async fn record(exchange: &mut Exchange, answer: &mut Response<Upstre
 /// The answer that the event got before.
 pub(super) fn answer(mut exchange: Box<Exchange>, answer: &StoredAnswer) -> Response<ResponseBody> {
     exchange.source = Source::Cache;
-    exchange
-        .notes
-        .push(("webhook", "answered_again".to_owned()));
+    exchange.notes.push(("webhook", "answered_again".into()));
     let fields = keyed::marked(answer);
     local(exchange, (answer.status(), fields), answer.body(), false)
 }

@@ -34,36 +34,55 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use std::sync::Arc;
 
-/// An answer from the cache, or the upstream's.
-///
-/// # Errors
-/// What the client is told instead.
-pub(super) async fn answer(
+/// What becomes of a request at the cache at once.
+pub(super) enum Begun {
+    /// It has its answer, or the task of fetching it.
+    Answered(Answer),
+    /// Something is to be waited for, which takes a large future that most requests do without.
+    Waits(Box<Waits>),
+}
+
+/// A request that waits.
+pub struct Waits {
+    ready: Ready,
+    asked: Asked,
+    for_what: For,
+}
+
+enum For {
+    /// Its own answer, as if nothing were kept; what `Cache-Status` says of it.
+    Own(&'static str),
+    /// What another replica may have kept.
+    Look(Home),
+    /// The answer to another's request.
+    Another(Key, Follower),
+}
+
+/// Takes a request to the cache.
+pub(super) fn begin(
     exchange: &mut Exchange,
-    way: &Way<'_>,
     cache: &RouteCache,
-    mut ready: Ready,
-    body: &mut Option<Incoming>,
-) -> Result<Answer, Stop> {
+    ready: Ready,
+    body: Option<&Incoming>,
+) -> Begun {
     let prepared = &ready.prepared;
     let asked = Asked::of(&prepared.head.headers);
-    if !concerns(prepared, &asked, body.as_ref()) {
+    if !concerns(prepared, &asked, body) {
         let word = match prepared.head.method {
             Method::GET | Method::HEAD => "trunkline; fwd=bypass",
             _ => "trunkline; fwd=method",
         };
-        return on_its_own(exchange, word, CacheResult::Bypass, (way, ready, body)).await;
+        return Begun::waits(ready, asked, For::Own(word));
     }
     let key = key(exchange, cache, prepared);
-    let table = Arc::clone(&exchange.table);
-    let kept = table.live.cache();
-    let fields = &prepared.head.headers;
-    if prepared.head.method == Method::HEAD || asked.said.only_if_cached {
-        let home = home(exchange, cache, prepared, key);
-        return look(exchange, (kept, home, &asked), (way, ready, body)).await;
-    }
     let home = || home(exchange, cache, prepared, key);
-    match kept.enter(&key, fields, &asked.said, home) {
+    if prepared.head.method == Method::HEAD || asked.said.only_if_cached {
+        let home = home();
+        return Begun::waits(ready, asked, For::Look(home));
+    }
+    let table = Arc::clone(&exchange.table);
+    let fields = &prepared.head.headers;
+    match table.live.cache().enter(&key, fields, &asked.said, home) {
         Entered::Kept(entry, lease) => {
             let serving = exchange.worker.stopping.phase() == Phase::Serving;
             let how = match entry.head.freshness.for_request(&asked.said, clock::now()) {
@@ -73,28 +92,63 @@ pub(super) async fn answer(
             if let Some(lease) = lease.filter(|_| serving) {
                 lead::behind(exchange, lease, ready.prepared, &entry);
             }
-            Ok(Answer::Given(Box::new(Given::kept(
-                exchange, &entry, &asked, how,
-            ))))
+            let given = Given::kept(exchange, &entry, &asked, how);
+            Begun::Answered(Answer::Given(Box::new(given)))
         }
-        Entered::Follow(follower) => {
-            let followed = follow(exchange, way, follower, (prepared, &asked)).await;
-            let entry = kept.look(&key, fields);
-            match followed {
-                Ok(Some(given)) => return Ok(Answer::Given(Box::new(given))),
-                Ok(None) => {}
-                Err(refusal) => {
-                    return late(exchange, (entry, &asked), ready.rescue, refusal).await;
-                }
-            }
-            if let Some(rescue) = &mut ready.rescue {
-                rescue.kept = entry;
-            }
-            let word = "trunkline; fwd=uri-miss";
-            on_its_own(exchange, word, CacheResult::Miss, (way, ready, body)).await
+        Entered::Follow(follower) => Begun::waits(ready, asked, For::Another(key, follower)),
+        Entered::Lead(lease, entry, forward) => {
+            Begun::Answered(lead(ready, asked, (lease, entry, forward)))
         }
-        Entered::Lead(lease, entry, forward) => Ok(lead(ready, asked, (lease, entry, forward))),
     }
+}
+
+impl Begun {
+    fn waits(ready: Ready, asked: Asked, for_what: For) -> Begun {
+        Begun::Waits(Box::new(Waits {
+            ready,
+            asked,
+            for_what,
+        }))
+    }
+}
+
+/// The answer to a request that waits, from the cache or the upstream's.
+///
+/// # Errors
+/// What the client is told instead.
+pub(super) async fn answer(
+    exchange: &mut Exchange,
+    way: &Way<'_>,
+    waits: Waits,
+    body: &mut Option<Incoming>,
+) -> Result<Answer, Stop> {
+    let Waits {
+        mut ready,
+        asked,
+        for_what,
+    } = waits;
+    let table = Arc::clone(&exchange.table);
+    let kept = table.live.cache();
+    let (key, follower) = match for_what {
+        For::Own(word) => {
+            return on_its_own(exchange, word, CacheResult::Bypass, (way, ready, body)).await;
+        }
+        For::Look(home) => return look(exchange, (kept, home, &asked), (way, ready, body)).await,
+        For::Another(key, follower) => (key, follower),
+    };
+    let prepared = &ready.prepared;
+    let followed = follow(exchange, way, follower, (prepared, &asked)).await;
+    let entry = kept.look(&key, &prepared.head.headers);
+    match followed {
+        Ok(Some(given)) => return Ok(Answer::Given(Box::new(given))),
+        Ok(None) => {}
+        Err(refusal) => return late(exchange, (entry, &asked), ready.rescue, refusal).await,
+    }
+    if let Some(rescue) = &mut ready.rescue {
+        rescue.kept = entry;
+    }
+    let word = "trunkline; fwd=uri-miss";
+    on_its_own(exchange, word, CacheResult::Miss, (way, ready, body)).await
 }
 
 /// What one gets who would not wait any longer for another's answer: what one would get whose own had
@@ -337,5 +391,5 @@ fn count(exchange: &Exchange, result: CacheResult) {
 fn note(exchange: &mut Exchange, result: CacheResult) {
     count(exchange, result);
     exchange.cache_result = Some(result);
-    exchange.notes.push(("cache", result.label().to_owned()));
+    exchange.notes.push(("cache", result.label().into()));
 }

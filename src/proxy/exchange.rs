@@ -24,6 +24,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -109,7 +110,7 @@ pub struct Exchange {
     /// Whether no client waits for it: then it is neither counted nor logged.
     pub unattended: bool,
     /// Further facts for the log.
-    pub notes: Vec<(&'static str, String)>,
+    pub notes: Vec<(&'static str, Cow<'static, str>)>,
 }
 
 impl Exchange {
@@ -252,7 +253,7 @@ impl Exchange {
         let extra: Vec<(&'static str, &str)> = self
             .notes
             .iter()
-            .map(|(name, value)| (*name, value.as_str()))
+            .map(|(name, value)| (*name, &**value))
             .collect();
         let address = self.client.address.ip();
         let shown = self.identity.as_ref().map(Identity::shown);

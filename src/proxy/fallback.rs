@@ -125,7 +125,7 @@ fn mark(exchange: &mut Exchange, why: &Refusal, rung: (usize, &Rung)) {
     table.live.count_fallback(route, rung.0 + 1);
     exchange.reason = Some(why.reason.label());
     exchange.proxy_status = why.proxy_status(Some(&next));
-    exchange.notes.push(("fallback", next));
+    exchange.notes.push(("fallback", next.into()));
 }
 
 /// The upstream's answer, or that of a rung of the route's ladder where the upstream had none.

@@ -195,14 +195,12 @@ async fn attempts(
         let tried = journey.attempt(exchange, &mut request).await?;
         if journey.replaces_stale(&request, &tried) {
             way.upstream.metrics.retried("stale_connection");
-            exchange
-                .notes
-                .push(("retried", "stale_connection".to_owned()));
+            exchange.notes.push(("retried", "stale_connection".into()));
             continue;
         }
         if journey.renews(&request, &tried).await? {
             way.upstream.metrics.retried("token_renewed");
-            exchange.notes.push(("retried", "token_renewed".to_owned()));
+            exchange.notes.push(("retried", "token_renewed".into()));
             drop(tried);
             check(exchange, way)?;
             continue;
@@ -211,7 +209,7 @@ async fn attempts(
         match journey.decide(facts.as_ref()) {
             Next::Again { after, reason } if way.circuit.check(clock::now()).is_ok() => {
                 way.upstream.metrics.retried(reason.label());
-                exchange.notes.push(("retried", reason.label().to_owned()));
+                exchange.notes.push(("retried", reason.label().into()));
                 match tried {
                     Tried::Lost(SendError {
                         request: Some(unsent),
@@ -238,7 +236,8 @@ pub struct Ready {
     pub rescue: Option<Box<Rescue>>,
 }
 
-/// Sends what is ready: a create as a whole and guarded, everything else as it comes.
+/// Sends what is ready: a create as a whole and guarded, everything else as it comes. Large, so that it stands in a
+/// box: what is answered without an upstream does without.
 pub(super) async fn dispatch(
     exchange: &mut Exchange,
     way: &Way<'_>,
@@ -272,7 +271,7 @@ pub(super) async fn dispatch(
             }
             Taken::TooLarge(load) => {
                 if held {
-                    exchange.notes.push(("guard", "body_too_large".to_owned()));
+                    exchange.notes.push(("guard", "body_too_large".into()));
                 }
                 load
             }

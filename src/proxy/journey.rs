@@ -272,14 +272,16 @@ impl<'a> Journey<'a> {
         answer: &Response<UpstreamBody>,
         read: &Reading,
     ) {
-        exchange.notes.extend(read.notes.iter().cloned());
+        let notes = read.notes.iter();
+        let notes = notes.map(|(name, value)| (*name, value.clone().into()));
+        exchange.notes.extend(notes);
         if let Some(span) = &mut attempt.span {
             traced::answered(span, answer);
         }
         attempt.expect(read.outcome);
         if let Some(note) = &read.note {
             self.way.upstream.metrics.noted(note);
-            exchange.notes.push(("vendor_note", note.clone()));
+            exchange.notes.push(("vendor_note", note.clone().into()));
         }
         let profile = &self.way.upstream_plan.profile;
         if let Some(now) = profile.concurrent_requests(answer.headers()) {
@@ -336,7 +338,7 @@ impl<'a> Journey<'a> {
     ) -> Result<Brought, Refusal> {
         if let Some(why) = why {
             self.way.upstream.metrics.not_retried(why);
-            exchange.notes.push(("not_retried", why.to_owned()));
+            exchange.notes.push(("not_retried", why.into()));
         }
         match tried {
             Tried::Answered(answered) => Ok(answered),

@@ -166,7 +166,7 @@ fn lost(exchange: &Exchange, unknown: &UnknownAnswer) -> Refusal {
 /// The answer of an earlier request.
 pub fn replay(mut exchange: Box<Exchange>, answer: &StoredAnswer) -> Response<ResponseBody> {
     exchange.source = Source::Cache;
-    exchange.notes.push(("guard", "replayed".to_owned()));
+    exchange.notes.push(("guard", "replayed".into()));
     let upstream = exchange.upstream_name().unwrap_or_default();
     exchange.table.live.count_guard(upstream, "replayed");
     let fields = marked(answer);

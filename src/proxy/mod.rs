@@ -42,7 +42,7 @@ use crate::guard::StoredAnswer;
 use crate::policy::pace::Pace;
 use crate::profile::Dialect;
 use crate::proxy::body::ResponseBody;
-use crate::proxy::cached::{Fetch, Given};
+use crate::proxy::cached::{Begun, Fetch, Given};
 use crate::proxy::create::{Job, Pending};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fallback::Rescue;
@@ -274,9 +274,8 @@ async fn serve(
         readdress::begin(exchange, plan, entry.authority());
         return Ok(Answer::Again(answer));
     }
-    if let (Some(stub), Some(scenario), true) =
-        (&plan.stub, &route.scenario, table.plan.stubs_enabled)
-    {
+    let stub = plan.stub.as_ref().zip(route.scenario.as_ref());
+    if let Some((stub, scenario)) = stub.filter(|_| table.plan.stubs_enabled) {
         let head = (entry.host(), &head.headers);
         let canned = canned::answer(exchange, stub, scenario, &found.params, head, body);
         return Ok(Answer::Canned(Box::new(Box::pin(canned).await?)));
@@ -298,11 +297,12 @@ async fn serve(
         confirmed,
         rescue,
     };
-    let cache = route.cache.as_ref().filter(|_| !ready.prepared.upgrades);
-    match cache {
-        None => forward::dispatch(exchange, &way, ready, body.take()).await,
-        // Large, and not what most requests need.
-        Some(cache) => Box::pin(cached::answer(exchange, &way, cache, ready, body)).await,
+    match route.cache.as_ref().filter(|_| !ready.prepared.upgrades) {
+        None => Box::pin(forward::dispatch(exchange, &way, ready, body.take())).await,
+        Some(cache) => match cached::begin(exchange, cache, ready, body.as_ref()) {
+            Begun::Answered(answer) => Ok(answer),
+            Begun::Waits(waits) => Box::pin(cached::answer(exchange, &way, *waits, body)).await,
+        },
     }
 }
 

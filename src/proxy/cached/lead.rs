@@ -23,6 +23,9 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
+/// Fields that an answer of ours has beside the kept ones: room for them is made once.
+const OURS: usize = 6;
+
 /// Fetches another answer while the kept one is given.
 pub(super) fn behind(exchange: &Exchange, lease: Lease, prepared: Prepared, entry: &Arc<Kept>) {
     let flying = Flying {
@@ -279,6 +282,8 @@ impl Landed<'_, '_> {
         headers::strip(&mut fields, correlation);
         fields.remove(correlation);
         headers::add_via(&mut fields, answer.version());
+        // Every answer made of them has some more.
+        fields.reserve(OURS);
         fields
     }
 }
