@@ -8,11 +8,15 @@ use crate::guard;
 use crate::live;
 use crate::routes::plan::{Listener, Plan};
 use crate::telemetry::access;
+use crate::upstream::connect;
 
 /// One connection's socket, task, state and the exchange on it, beside the buffers.
 const STATE: u64 = 32 << 10;
 /// The head of an upstream's answer, and what is written to it, at the most.
 const UPSTREAM: u64 = 2 * (64 << 10);
+/// What the connections hold beyond that which move large bodies in large pieces: one that was read, one on its way,
+/// and one that waits to be written.
+const QUICK: u64 = (connect::QUICK * 3 * connect::PIECE) as u64;
 /// Over HTTP/2, what a connection may have sent to us and not been asked for.
 const WINDOW: u64 = 1 << 20;
 /// Over HTTP/2, what one stream's answer may hold back, beside its upstream connection.
@@ -45,7 +49,7 @@ impl Bound {
         let answers = live::ANSWER_BYTES + live::EVENT_BYTES;
         let records = guard::Bounds::default().bytes + answers + access::BUFFER;
         Bound {
-            connections: sum(over_http1),
+            connections: sum(over_http1).saturating_add(QUICK),
             bodies: plan.held_bodies,
             http2: sum(over_http2),
             limits: clients
@@ -130,9 +134,10 @@ mod tests {
     fn every_bound_of_the_file_moves_the_line() {
         let listen = |limits: &str| format!("listen: [{{ limits: {{ {limits} }} }}]\n");
         let usual = bound(&listen("connections: 100"));
-        assert_eq!(usual.connections, 100 * (STATE + 2 * (64 << 10) + UPSTREAM));
+        let each = STATE + 2 * (64 << 10) + UPSTREAM;
+        assert_eq!(usual.connections, QUICK + 100 * each);
         let more = bound(&listen("connections: 200"));
-        assert_eq!(more.connections, 2 * usual.connections);
+        assert_eq!(more.connections - usual.connections, 100 * each);
         let heads = bound(&listen("connections: 100, head: 128KiB"));
         assert_eq!(heads.connections - usual.connections, 100 * 2 * (64 << 10));
         let streams = bound(&listen("connections: 100, h2_streams: 50"));

@@ -381,7 +381,7 @@ fn install_upstream(
     Upstream {
         index,
         spare: Arc::default(),
-        pools: (0..workers).map(|_| Arc::new(Pool::default())).collect(),
+        pools: Pool::of_workers(workers),
         credential: None,
         circuit: live.circuit(&plan.name, plan.breaker.clone()),
         bulkhead: live.bulkhead(&format!("upstream/{}", plan.name), plan.concurrency),

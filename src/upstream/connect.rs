@@ -16,11 +16,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 use tokio_rustls::TlsConnector;
 
 /// Response heads larger than this are refused.
 const MAX_HEAD: usize = 64 * 1024;
+/// So many connections of the process may move a large body in large pieces, since its cost is that of its system
+/// calls and of the client that each of them wakes; more of them would be a bound on memory that traffic chooses.
+pub const QUICK: usize = 64;
+/// Such a piece. A connection's buffer grows to it only while every read fills it.
+pub const PIECE: usize = 256 * 1024;
+
+static QUICKLY: Semaphore = Semaphore::const_new(QUICK);
 
 /// Opens a connection to `endpoint` within `within`.
 ///
@@ -38,12 +46,15 @@ pub async fn connect(
         .await
         .unwrap_or(Err(UpstreamError::ConnectTimeout { after: within }))?;
     let (stream, wire) = Stream::new(transport);
+    let quick = QUICKLY.try_acquire().ok();
     let (sender, driver) = http1::Builder::new()
-        .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(if quick.is_some() { PIECE } else { MAX_HEAD })
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|e| UpstreamError::Reset { why: e.to_string() })?;
-    Ok(Connection::new(sender, driver, wire, Arc::clone(endpoint)))
+    let ends = (sender, driver);
+    Ok(Connection::new(ends, wire, Arc::clone(endpoint), quick))
 }
 
 async fn open(

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use tokio::sync::SemaphorePermit;
 
 /// At most this many idle connections a worker and upstream.
 const MAX_IDLE: usize = 256;
@@ -39,6 +40,8 @@ pub struct Connection {
     /// How long it had been idle, if an earlier exchange used it.
     idle: Option<Duration>,
     used_up: bool,
+    /// That it may move large pieces.
+    _quick: Option<SemaphorePermit<'static>>,
 }
 
 /// Which kept connections a request may have.
@@ -66,10 +69,10 @@ pub enum Care {
 impl Connection {
     /// A connection fresh from its handshake.
     pub fn new(
-        sender: http1::SendRequest<RequestBody>,
-        driver: Driver,
+        (sender, driver): (http1::SendRequest<RequestBody>, Driver),
         wire: Arc<Wire>,
         endpoint: Arc<Endpoint>,
+        quick: Option<SemaphorePermit<'static>>,
     ) -> Box<Self> {
         Box::new(Connection {
             sender,
@@ -78,6 +81,7 @@ impl Connection {
             endpoint,
             idle: None,
             used_up: false,
+            _quick: quick,
         })
     }
 
@@ -142,7 +146,8 @@ struct Idle {
 #[derive(Default)]
 pub struct Pool {
     idle: Mutex<Vec<Idle>>,
-    patience: Mutex<Option<Patience>>,
+    /// What one worker has seen of it, all know.
+    patience: Arc<Mutex<Option<Patience>>>,
 }
 
 /// How long the other end was seen to keep an idle connection, at most.
@@ -152,6 +157,18 @@ struct Patience {
 }
 
 impl Pool {
+    /// The pools of so many workers to one upstream.
+    pub fn of_workers(workers: usize) -> Vec<Arc<Pool>> {
+        let patience = Arc::default();
+        let pool = |_| {
+            Arc::new(Pool {
+                idle: Mutex::default(),
+                patience: Arc::clone(&patience),
+            })
+        };
+        (0..workers).map(pool).collect()
+    }
+
     /// The warmest live connection to `endpoint` that may be used again.
     pub fn take(
         &self,
@@ -250,11 +267,20 @@ impl Pool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
     const fn ms(time: u64) -> Duration {
         Duration::from_millis(time)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_worker_saw_of_the_other_ends_patience_all_know() {
+        let pools = Pool::of_workers(2);
+        pools.first().unwrap().closed_after(ms(400));
+        let known: Vec<_> = pools.iter().map(|p| p.patience(clock::now())).collect();
+        assert_eq!(known, [ms(400), ms(400)]);
     }
 
     #[tokio::test(start_paused = true)]
