@@ -7,6 +7,7 @@
 use crate::guard;
 use crate::live;
 use crate::routes::plan::{Listener, Plan};
+use crate::server::gather;
 use crate::telemetry::access;
 use crate::upstream::connect;
 
@@ -19,6 +20,8 @@ const UPSTREAM: u64 = 2 * (64 << 10);
 const QUICK: u64 = (connect::QUICK * 3 * connect::PIECE) as u64;
 /// Over HTTP/2, what a connection may have sent to us and not been asked for.
 const WINDOW: u64 = 1 << 20;
+/// Over HTTP/2, the room of what waits to be written together.
+const GATHERED: u64 = (2 * gather::PIECE) as u64;
 /// Over HTTP/2, what one stream's answer may hold back, beside its upstream connection.
 const SEND: u64 = 256 << 10;
 /// A limit keeps a client in at most so many bytes.
@@ -91,7 +94,7 @@ fn over_http2(listener: &Listener) -> u64 {
         .saturating_add(UPSTREAM)
         .saturating_add(head);
     let streams = stream.saturating_mul(listener.limits.h2_streams.into());
-    let each = streams.saturating_add(WINDOW);
+    let each = streams.saturating_add(WINDOW + GATHERED);
     each.saturating_mul(wide(listener.limits.connections))
 }
 

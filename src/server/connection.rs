@@ -7,6 +7,7 @@ use crate::routes::plan::{Listener, ListenerLimits};
 use crate::server::answer::{Stream, Watched};
 use crate::server::chunks::Framing;
 use crate::server::frames::PREFACE;
+use crate::server::gather::gather;
 use crate::server::io::{ClientIo, HalfClosing, Transport};
 use crate::server::proxy_protocol::{self, Unnamed};
 use crate::server::tls::Keeper;
@@ -132,12 +133,13 @@ async fn speak(
         let service = service_fn(move |request: Request<Incoming>| {
             let (worker, here, busy) = (Arc::clone(&worker), Arc::clone(&here), here.begin());
             let arrived = Arrived::from(request);
-            async move {
+            // On the heap: it is moved some times before it runs.
+            Box::pin(async move {
                 let answer = handle(&worker, client, arrived).await?;
                 Ok::<_, HangUp>(answer.map(|body| Stream::new(body, busy, &here)))
-            }
+            })
         });
-        return Box::pin(speak_h2(io, service, limits, &watch)).await;
+        return Box::pin(speak_h2(io.into_inner(), service, limits, &watch)).await;
     }
     let (here, recorder) = (Arc::clone(&watch), Arc::clone(&worker));
     let service = service_fn(move |request: Request<Incoming>| {
@@ -254,7 +256,7 @@ fn answered_by_parser(e: &hyper::Error) -> Option<StatusCode> {
     }
 }
 
-async fn speak_h2<S>(io: Io, service: S, limits: ListenerLimits, watch: &Watch)
+async fn speak_h2<S>(io: ClientIo, service: S, limits: ListenerLimits, watch: &Watch)
 where
     S: hyper::service::HttpService<Incoming, ResBody = Stream>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -274,14 +276,21 @@ where
         .max_send_buf_size(256 * 1024)
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(1024);
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let (io, drain) = gather(io);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut leaving = false;
+    let mut over = false;
     std::future::poll_fn(|cx| {
         if !leaving && watch.order() != Order::Go {
             leaving = true;
             connection.as_mut().graceful_shutdown();
         }
-        connection.as_mut().poll(cx).map(|_| ())
+        over = over || connection.as_mut().poll(cx).is_ready();
+        match drain.poll(cx) {
+            Poll::Ready(Ok(())) if !over => Poll::Pending,
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
+        }
     })
     .await;
 }

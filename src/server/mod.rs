@@ -9,6 +9,7 @@ pub mod answer;
 pub mod chunks;
 pub mod connection;
 pub mod frames;
+pub mod gather;
 pub mod io;
 pub mod listen;
 pub mod proxy_protocol;
