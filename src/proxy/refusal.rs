@@ -121,6 +121,9 @@ pub struct Refusal {
     error: Option<&'static str>,
 }
 
+/// The methods that are forwarded everywhere.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 impl Refusal {
     /// A refusal before any upstream was involved.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
@@ -213,6 +216,10 @@ impl Refusal {
         fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(status) = self.proxy_status(None) {
             fields.insert(PROXY_STATUS.clone(), status);
+        }
+        if self.reason == Reason::ConnectMethod {
+            // RFC 9110 15.5.6: what would be forwarded, though only a route knows which of them it takes.
+            fields.insert(header::ALLOW, HeaderValue::from_static(METHODS));
         }
         if let Some(seconds) = self.retry_after_field(dialect) {
             fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

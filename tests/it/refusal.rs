@@ -90,6 +90,11 @@ fn connect_is_405_and_says_what_to_do_instead() {
     let answer =
         proxy.send(&request("CONNECT", "api.twilio.com:443").header("Host", "api.twilio.com:443"));
     assert_refusal(&answer, 405, "connect_method", "http_request_denied");
+    let allow = answer.header("allow").unwrap();
+    assert!(
+        allow.contains("POST") && !allow.contains("CONNECT"),
+        "{allow}"
+    );
     assert_problem(&answer, "connect_method", false);
     assert_eq!(upstream.connections(), 0);
 }
