@@ -10,7 +10,7 @@ row is shown by bare HTTP on an open connection too. A miss is made by dropping 
 On one machine the mock is nearer than any vendor: `--away` puts it at the end of a line with that round-trip time. It
 prints figures, and asserts what came from where, never how fast.
 """
-import argparse, asyncio, glob, http.client, os, socket, statistics, sys, tempfile, threading, time
+import argparse, asyncio, http.client, os, socket, statistics, sys, tempfile, threading, time
 from pathlib import Path
 
 ARGUMENTS = argparse.ArgumentParser()
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sdk"))
 from rig.prism import OURS, Prism
 from rig.proxy import Proxy
 from rig.sdks import VapiPython
+from servers import spent
 from vapi import Vapi
 
 ASSISTANT = "3f1f8a52-7c5e-4d0a-9d53-0a6f0d1c0001"
@@ -142,24 +143,20 @@ def cost(folder, server):
     requests at once, one on each connection."""
     proxy = Proxy(folder, name="cost", VAPI_URL=server, INTEGRATIONS_STUB_MODE="false", TRUNKLINE_THREADS="1")
 
-    def spent():
-        threads = glob.glob(f"/proc/{proxy.pid}/task/*/schedstat")
-        return sum(int(open(thread).read().split()[0]) for thread in threads)
-
     try:
         kinds = {"kept": "assistant", "forwarded": "call"}
         kinds = {kind: [Bare(proxy.url, kind=path) for _ in range(CONNECTIONS)] for kind, path in kinds.items()}
         took = {kind: [] for kind in kinds}
         for turn in range(ROUNDS + 1):
             for kind, connections in kinds.items():
-                before = spent()
+                before = spent(proxy.pid)
                 for _ in range(0, REQUESTS, CONNECTIONS):
                     for connection in connections:
                         connection.ask()
                     for connection in connections:
                         connection.answer()
                 if turn:
-                    took[kind].append((spent() - before) / REQUESTS / 1e3)
+                    took[kind].append((spent(proxy.pid) - before) / REQUESTS / 1e3)
         ratios = [kept / forwarded for kept, forwarded in zip(*took.values())]
         shown = ", ".join(f"{kind} {statistics.median(of):.1f} us" for kind, of in took.items())
         print(f"processor's time a request: {shown}")

@@ -7,7 +7,8 @@ A refused connection is due at once, a wait that runs out at its time-out. Each 
 head and in the middle of its body, where the client's connection must be cut. It prints figures and asserts
 what was answered, never how fast.
 """
-import http.client, os, socket, statistics, struct, subprocess, sys, tempfile, threading, time
+import http.client, os, socket, statistics, struct, sys, tempfile, threading, time
+from servers import free_port, start
 
 BINARY = sys.argv[1] if len(sys.argv) > 1 else "target/release/trunkline"
 TRIES = int(sys.argv[2]) if len(sys.argv) > 2 else 20
@@ -28,12 +29,6 @@ routes:
   - {{ name: refused, match: {{ path: "/refused" }}, upstream: refused }}
   - {{ name: rest, match: {{ path: "/{{*rest}}" }}, upstream: upstream }}
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def serve(client):
@@ -91,15 +86,8 @@ with tempfile.TemporaryDirectory() as folder:
     config = os.path.join(folder, "proxy.yaml")
     with open(config, "w") as file:
         file.write(CONFIG.format(first=int(FIRST * 1000), idle=int(IDLE * 1000), **ports))
-    proxy = subprocess.Popen([BINARY, "run", "--config", config], stderr=subprocess.DEVNULL)
+    proxy = start([BINARY, "run", "--config", config], ports["port"])
     try:
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", ports["port"]), 1).close()
-                break
-            except OSError:
-                assert proxy.poll() is None, "the proxy did not start"
-                time.sleep(0.02)
         rows = [
             ("refused, before the head", "/refused", 0, (502, False)),
             ("reset, before the head", "/head/reset", 0, (502, False)),

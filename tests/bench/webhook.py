@@ -11,7 +11,8 @@ installed), repeatable on any machine; it counts no instruction of the kernel, a
 instructions for SHA, so that hashing counts several times what it takes. It prints figures and asserts what was
 answered, never how fast.
 """
-import base64, glob, hashlib, hmac, os, re, socket, statistics, subprocess, sys, tempfile, threading, time, urllib.parse
+import base64, hashlib, hmac, os, re, socket, statistics, subprocess, sys, tempfile, threading, urllib.parse
+from servers import free_port, spent, start
 
 ARGUMENTS = [argument for argument in sys.argv[1:] if argument != "--instructions"]
 COUNTED = "--instructions" in sys.argv
@@ -36,12 +37,6 @@ routes:
     verify: {{ twilio: {{ public_url: "{public}", auth_token_file: "{token}" }} }}
   - {{ name: plain, match: {{ path: "/plain/voice" }}, upstream: app }}
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def message(connection, ahead=b""):
@@ -116,36 +111,17 @@ def run(port, path, requests):
         connection.close()
 
 
-def start(command, port):
-    proxy = subprocess.Popen(
-        command + [BINARY, "run", "--config", config],
-        env={**os.environ, "TRUNKLINE_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return proxy
-        except OSError:
-            assert proxy.poll() is None, "the proxy did not start"
-            time.sleep(0.05)
-
-
 def by_cpu(port):
-    proxy = start([], port)
-
-    def spent():
-        threads = glob.glob(f"/proc/{proxy.pid}/task/*/schedstat")
-        return sum(int(open(thread).read().split()[0]) for thread in threads)
-
+    proxy = start([BINARY, "run", "--config", config], port, TRUNKLINE_THREADS="1")
     try:
         for path in KINDS.values():
             run(port, path, WARM)
         took = {kind: [] for kind in KINDS}
         for _ in range(ROUNDS):
             for kind, path in KINDS.items():
-                before = spent()
+                before = spent(proxy.pid)
                 run(port, path, REQUESTS)
-                took[kind].append((spent() - before) / REQUESTS / 1e3)
+                took[kind].append((spent(proxy.pid) - before) / REQUESTS / 1e3)
         for kind, all_of in took.items():
             print(f"{kind:10}{statistics.median(all_of):8.1f} us (least {min(all_of):.1f})")
         ratios = [verified / plain for verified, plain in zip(took["verified"], took["plain"])]
@@ -159,7 +135,8 @@ def by_instructions(port):
     counts = {}
     for kind, path in KINDS.items():
         out = os.path.join(folder, kind)
-        proxy = start(["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"], port)
+        counter = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}"]
+        proxy = start([*counter, BINARY, "run", "--config", config], port, TRUNKLINE_THREADS="1")
         try:
             run(port, path, WARM)
             control = ["callgrind_control", "-i"]
