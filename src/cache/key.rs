@@ -89,10 +89,11 @@ impl Key {
         lines.sort_by_key(|line| line.0.as_str());
         for group in lines.chunk_by(|a, b| a.0 == b.0) {
             parts.add(group.first().map_or("", |line| line.0.as_str()).as_bytes());
+            // How many, so that an empty line is not taken for their end, and a line for a name.
+            parts.add(&(group.len() as u64).to_be_bytes());
             for (_, value) in group {
                 parts.add(value.as_bytes());
             }
-            parts.add(b"");
         }
         Key(parts.end())
     }
@@ -374,6 +375,8 @@ mod tests {
             raw(&[("cookie", "a=1")]).key(),
             raw(&[("x-a", "b"), ("x-a", "c")]).key(),
             raw(&[("x-a", "b"), ("x-b", "c")]).key(),
+            raw(&[("x-a", ""), ("x-b", "c")]).key(),
+            raw(&[("x-a", ""), ("x-a", ""), ("x-a", "x-b"), ("x-a", "c")]).key(),
         ];
         for (place, key) in keys.iter().enumerate() {
             assert!(!keys[..place].contains(key), "{place}");
