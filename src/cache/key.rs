@@ -47,6 +47,8 @@ pub struct Wanted<'a> {
     pub route: &'a str,
     /// Where it goes.
     pub place: Place<'a>,
+    /// The host that it names there, where that is not the place's own.
+    pub host: Option<&'a HeaderValue>,
     /// Its query, raw; an empty one differs from none.
     pub query: Option<&'a str>,
     /// On whose account.
@@ -69,6 +71,7 @@ impl Key {
         let mut parts = digest("answer");
         parts.add(wanted.route.as_bytes());
         add_place(&mut parts, &wanted.place);
+        parts.maybe(wanted.host.map(HeaderValue::as_bytes));
         parts.maybe(wanted.query.map(str::as_bytes));
         parts.add(wanted.account.bytes());
         parts.maybe(
@@ -304,6 +307,7 @@ mod tests {
         tls: bool,
         authority: String,
         path: String,
+        host: Option<HeaderValue>,
         query: Option<String>,
         account: Option<Account>,
         client: Option<u128>,
@@ -317,6 +321,7 @@ mod tests {
             tls: true,
             authority: "api.example.com".to_owned(),
             path: "/a".to_owned(),
+            host: None,
             query: None,
             account: None,
             client: None,
@@ -339,6 +344,7 @@ mod tests {
                     authority: &self.authority,
                     path: &self.path,
                 },
+                host: self.host.as_ref(),
                 query: self.query.as_deref(),
                 account: self
                     .account
@@ -362,6 +368,8 @@ mod tests {
             raw(&[]).with(|r| r.tls = false),
             raw(&[]).with(|r| r.authority = "b.example.com".to_owned()),
             raw(&[]).with(|r| r.path = "/A".to_owned()),
+            raw(&[]).with(|r| r.host = Some(HeaderValue::from_static("t1.example"))),
+            raw(&[]).with(|r| r.host = Some(HeaderValue::from_static("t2.example"))),
             raw(&[]).with(|r| r.query = Some(String::new())),
             raw(&[]).with(|r| r.query = Some("a=1".to_owned())),
             raw(&[]).with(|r| r.account = Some(Account::injected("x"))),

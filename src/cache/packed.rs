@@ -199,6 +199,7 @@ mod tests {
         let key = Key::of(&Wanted {
             route: "r",
             place,
+            host: None,
             query: None,
             account: &Account::injected("a"),
             client: None,

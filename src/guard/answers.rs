@@ -359,6 +359,7 @@ mod tests {
             account: &Account::injected("a"),
             method: &Method::POST,
             authority: "up",
+            host: None,
             path: "/call",
             query: None,
             content_type: None,

@@ -54,6 +54,8 @@ pub struct Create<'a> {
     pub method: &'a Method,
     /// Host and port of the upstream.
     pub authority: &'a str,
+    /// The host that it names there, where that is not the upstream's own.
+    pub host: Option<&'a HeaderValue>,
     /// The path sent to the upstream, raw.
     pub path: &'a str,
     /// The query, raw; an empty one differs from none.
@@ -79,6 +81,10 @@ impl CreateKey {
         fields.maybe(create.query.map(str::as_bytes));
         fields.maybe(create.content_type.map(HeaderValue::as_bytes));
         fields.add(create.body);
+        // Last, so that the keys of all who name no other host are those that state files hold.
+        if let Some(host) = create.host {
+            fields.add(host.as_bytes());
+        }
         CreateKey(fields.end())
     }
 
@@ -198,6 +204,7 @@ mod tests {
         account: u8,
         method: Method,
         authority: String,
+        host: Option<String>,
         path: String,
         query: Option<String>,
         content_type: Option<String>,
@@ -210,10 +217,12 @@ mod tests {
             .content_type
             .as_ref()
             .map(|v| HeaderValue::from_str(v).unwrap());
+        let host = raw.host.as_ref().map(|v| HeaderValue::from_str(v).unwrap());
         CreateKey::of(&Create {
             account: &account,
             method: &raw.method,
             authority: &raw.authority,
+            host: host.as_ref(),
             path: &raw.path,
             query: raw.query.as_deref(),
             content_type: content_type.as_ref(),
@@ -226,13 +235,14 @@ mod tests {
             account in 0u8..2,
             post in any::<bool>(),
             authority in "[ab]{0,2}",
+            host in proptest::option::of("[ab]{0,2}"),
             path in "[ab]{0,2}",
             query in proptest::option::of("[ab]{0,2}"),
             content_type in proptest::option::of("[ab]{0,2}"),
             body in proptest::collection::vec(97u8..99, 0..3),
         ) -> Raw {
             let method = if post { Method::POST } else { Method::PUT };
-            Raw { account, method, authority, path, query, content_type, body }
+            Raw { account, method, authority, host, path, query, content_type, body }
         }
     }
 

@@ -22,6 +22,7 @@ pub(super) fn key(name: &str) -> CreateKey {
         account: &Account::injected("a"),
         method: &Method::POST,
         authority: "api.example.com",
+        host: None,
         path: "/call",
         query: None,
         content_type: None,

@@ -338,6 +338,7 @@ fn key(exchange: &Exchange, cache: &RouteCache, prepared: &Prepared) -> Key {
     Key::of(&Wanted {
         route: &cache.name,
         place: place(prepared),
+        host: prepared.named_host(),
         query: prepared.head.uri.query(),
         account: &exchange.account(fields),
         client: held.filter(|_| !cache.settings.shared).and(client),

@@ -343,12 +343,12 @@ fn became(refusal: &Refusal) -> Outcome {
 
 /// What tells a create from every other.
 pub fn key(exchange: &Exchange, job: &Job) -> CreateKey {
-    let head = &job.prepared.head;
-    let host = &job.prepared.endpoint.host_field;
+    let (head, host) = (&job.prepared.head, &job.prepared.endpoint.host_field);
     CreateKey::of(&Create {
         account: &exchange.account(&head.headers),
         method: &head.method,
         authority: host.to_str().unwrap_or_default(),
+        host: job.prepared.named_host(),
         path: head.uri.path(),
         query: head.uri.query(),
         content_type: head.headers.get(header::CONTENT_TYPE),

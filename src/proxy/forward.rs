@@ -29,7 +29,7 @@ use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::SendError;
 use crate::upstream::target::Endpoint;
 use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, header};
 use hyper::body::Incoming;
 use std::sync::Arc;
 
@@ -126,6 +126,15 @@ pub struct Prepared {
     pub creates: bool,
     /// Whether it asks for another protocol: sent once, and to nobody else.
     pub upgrades: bool,
+}
+
+impl Prepared {
+    /// The host that it names, where that is not the upstream's own: whoever tells requests apart has to
+    /// look at it too.
+    pub fn named_host(&self) -> Option<&HeaderValue> {
+        let sent = self.head.headers.get(header::HOST);
+        sent.filter(|host| **host != self.endpoint.host_field)
+    }
 }
 
 /// Makes a request ready to go.

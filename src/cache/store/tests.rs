@@ -20,6 +20,7 @@ fn entry(route: &str, path: &str, size: usize) -> Arc<Kept> {
     let key = Key::of(&Wanted {
         route,
         place,
+        host: None,
         query: None,
         account: &Account::sent(&fields),
         client: None,

@@ -149,3 +149,18 @@ fn what_came_on_a_credential_of_ours_is_each_clients_own_unless_it_is_shared() {
         );
     }
 }
+
+#[test]
+fn no_answer_crosses_the_hosts_that_an_upstream_is_told_of() {
+    let up = echoing();
+    let proxy = with(&up, "preserve_host: true", "cache: { ttl: 5m }");
+    for host in ["one.example", "two.example", "one.example:81"] {
+        for round in 0..2 {
+            let answer = proxy.send(&get("/a").header("Host", host)).whole();
+            let named = format!("(\"host\", \"{host}\")");
+            let text = answer.text().to_ascii_lowercase();
+            assert!(text.contains(&named), "{host}, round {round}: {text}");
+        }
+    }
+    assert_eq!(up.count(), 3);
+}

@@ -292,3 +292,19 @@ fn bodies_that_are_held_take_no_more_memory_than_is_given() {
     until("the room to be free", || held() == Some(0.0));
     assert_eq!(proxy.send(&large(b'd')).status, 201);
 }
+
+#[test]
+fn another_host_that_the_upstream_is_told_of_makes_another_request() {
+    let script = [reset(), reply(201), reply(201)];
+    let keys = "profile: twilio, preserve_host: true";
+    let (upstream, proxy) = guarded(script, keys);
+    let to = |host: &str, id: &str| call(id).header("Host", host);
+    assert_eq!(proxy.send(&to("one.example", "first-1")).status, 502);
+    assert_eq!(proxy.send(&to("two.example", "second-2")).status, 201);
+    assert_refused(&proxy.send(&to("one.example", "third-3")), "first-1");
+    let keyed = |host: &str| to(host, "fourth-4").header("Idempotency-Key", "k");
+    assert_eq!(proxy.send(&keyed("three.example")).status, 201);
+    let other = proxy.send(&keyed("four.example"));
+    assert_eq!(other.status, 422, "another request under the key");
+    assert_eq!(upstream.count(), 3);
+}
