@@ -11,15 +11,20 @@ use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::{Brought, Prepared};
 use crate::proxy::refusal::Refusal;
 use crate::upstream::target::Endpoint;
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, HeaderValue, header};
 use metrics::Counter;
 use std::sync::Arc;
+use url::Url;
 
 /// A change under way. Dropped before it is settled, its outcome is unknown.
 pub struct Change {
     cache: Cache,
     dropped: Counter,
     endpoint: Arc<Endpoint>,
+    /// Its own address at the upstream.
+    address: String,
+    /// The host that it named there, where that is another.
+    host: Option<HeaderValue>,
     resources: Vec<Resource>,
 }
 
@@ -31,11 +36,15 @@ impl Change {
             return None;
         }
         let metrics = &table.live.metrics;
+        let place = place(prepared);
+        let scheme = if place.tls { "https" } else { "http" };
         Some(Change {
             cache: table.live.cache().clone(),
             dropped: metrics.counter("trunkline_cache_invalidations_total", &[]),
             endpoint: Arc::clone(&prepared.endpoint),
-            resources: Resource::changed_at(&place(prepared)),
+            address: format!("{scheme}://{}{}", place.authority, place.path),
+            host: prepared.named_host().cloned(),
+            resources: Resource::changed_at(&place),
         })
     }
 
@@ -63,19 +72,27 @@ impl Change {
 impl Change {
     /// What the answer names as made or changed, where that is at the same place (RFC 9111 4.4).
     fn named(&self, fields: &HeaderMap) -> Vec<Resource> {
-        let own = self.endpoint.host_field.to_str().unwrap_or_default();
         let names = [header::LOCATION, header::CONTENT_LOCATION];
-        let named = names.iter().filter_map(|name| fields.get(name));
-        let read = named.filter_map(|uri| Uri::try_from(uri.as_bytes()).ok());
-        let near = read.filter(|uri| {
-            let authority = uri.authority().map(|a| a.as_str());
-            authority.is_none_or(|authority| authority.eq_ignore_ascii_case(own))
-        });
-        near.map(|uri| {
+        let mut named = names.iter().filter_map(|name| fields.get(name)).peekable();
+        if named.peek().is_none() {
+            return Vec::new();
+        }
+        let Ok(own) = Url::parse(&self.address) else {
+            return Vec::new();
+        };
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        let called = host.and_then(|host| Url::parse(&format!("{}://{host}", own.scheme())).ok());
+        // Another scheme may be a proxy's doing before the upstream; another port is another server.
+        let same = |a: &Url, b: &Url| a.host() == b.host() && a.port() == b.port();
+        let near = named
+            .filter_map(|reference| own.join(reference.to_str().ok()?).ok())
+            .filter(|url| same(url, &own) || called.as_ref().is_some_and(|c| same(url, c)));
+        let authority = self.endpoint.host_field.to_str().unwrap_or_default();
+        near.map(|url| {
             Resource::at(&Place {
                 tls: self.endpoint.tls,
-                authority: own,
-                path: uri.path(),
+                authority,
+                path: url.path(),
             })
         })
         .collect()

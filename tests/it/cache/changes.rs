@@ -95,6 +95,32 @@ fn what_a_change_names_as_made_or_changed_goes_too() {
 }
 
 #[test]
+fn what_a_change_names_is_read_as_a_reference_to_its_own_address() {
+    for reference in ["9", "./9", "../assistant/9", "/assistant/./9", "?page=2"] {
+        let up = upstream(reply(201).header("Location", reference));
+        let proxy = vendor(&up, "");
+        let kept = match reference {
+            "?page=2" => "/v/assistant/new",
+            _ => "/v/assistant/9",
+        };
+        let before = read(&proxy, kept, "a");
+        proxy.send(&post("/v/assistant/new", "{}"));
+        assert_ne!(read(&proxy, kept, "a"), before, "{reference}");
+    }
+    let up = Upstream::choosing(|number, request| match request.method.as_str() {
+        "POST" => {
+            let port = request.header("Host").unwrap().rsplit(':').next().unwrap();
+            reply(201).header("Location", &format!("//127.0.0.1:{port}/assistant/9"))
+        }
+        _ => reply(200).body(number.to_string()),
+    });
+    let proxy = vendor(&up, "");
+    let before = read(&proxy, "/v/assistant/9", "a");
+    proxy.send(&post("/v/elsewhere", "{}"));
+    assert_ne!(read(&proxy, "/v/assistant/9", "a"), before);
+}
+
+#[test]
 fn a_change_that_was_refused_drops_nothing() {
     for status in [400, 401, 404, 409, 422] {
         let up = upstream(reply(status));
