@@ -5,6 +5,7 @@
 //! shared sends each on alone. Called by `serve`, on routes that keep answers, after the stub and
 //! before the guard and the breaker.
 
+mod alone;
 mod fetch;
 mod given;
 mod lead;
@@ -15,21 +16,21 @@ pub use fetch::{Fetch, fetch};
 pub use given::{Given, How, respond};
 
 use crate::cache::{
-    Asked, Cache, Entered, Follower, Forward, Home, Kept, Key, Landing, Lease, Resource, Use,
-    Wanted,
+    Asked, Entered, Follower, Forward, Home, Kept, Key, Landing, Lease, Resource, Use, Wanted,
 };
 use crate::clock;
+use crate::proxy::cached::alone::{look, on_its_own, own_or_kept};
 use crate::proxy::changed::place;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fallback::{self, Rescue};
-use crate::proxy::forward::{self, Prepared, Ready, Way};
+use crate::proxy::forward::{Prepared, Ready, Way};
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::proxy::{Answer, Phase, Stop};
 use crate::routes::table::RouteCache;
 use crate::telemetry::handles::CacheResult;
 use crate::telemetry::metrics::Source;
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{Method, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub struct Waits {
 enum For {
     /// Its own answer, as if nothing were kept; what `Cache-Status` says of it.
     Own(&'static str),
+    /// The same, of a caller whose time is over already; what is kept may stand in.
+    Late(Option<Arc<Kept>>),
     /// What another replica may have kept.
     Look(Home),
     /// The answer to another's request.
@@ -96,6 +99,10 @@ pub(super) fn begin(
             Begun::Answered(Answer::Given(Box::new(given)))
         }
         Entered::Follow(follower) => Begun::waits(ready, asked, For::Another(key, follower)),
+        // Its own way is where a caller learns that its time is over, and nothing is sent.
+        Entered::Lead(_, entry, _) if exchange.deadline.is_some_and(|own| own.is_zero()) => {
+            Begun::waits(ready, asked, For::Late(entry))
+        }
         Entered::Lead(lease, entry, forward) => {
             Begun::Answered(lead(ready, asked, (lease, entry, forward)))
         }
@@ -132,6 +139,10 @@ pub(super) async fn answer(
     let (key, follower) = match for_what {
         For::Own(word) => {
             return on_its_own(exchange, word, CacheResult::Bypass, (way, ready, body)).await;
+        }
+        For::Late(entry) => {
+            let word = "trunkline; fwd=uri-miss";
+            return own_or_kept(exchange, (entry, &asked, word), (way, ready, body)).await;
         }
         For::Look(home) => return look(exchange, (kept, home, &asked), (way, ready, body)).await,
         For::Another(key, follower) => (key, follower),
@@ -205,51 +216,6 @@ fn lead(
         prepared: ready.prepared,
         rescue,
     }))
-}
-
-/// A request that goes on, with what it needs.
-type Going<'a, 'w> = (&'a Way<'w>, Ready, &'a mut Option<Incoming>);
-
-/// Goes to the upstream as if nothing were kept.
-async fn on_its_own(
-    exchange: &mut Exchange,
-    word: &'static str,
-    result: CacheResult,
-    (way, ready, body): Going<'_, '_>,
-) -> Result<Answer, Stop> {
-    exchange.cache_status = Some(HeaderValue::from_static(word));
-    note(exchange, result);
-    forward::dispatch(exchange, way, ready, body.take()).await
-}
-
-/// Answers from what is kept, and starts no flight: `HEAD`, and who wants nothing else.
-async fn look(
-    exchange: &mut Exchange,
-    (kept, home, asked): (&Cache, Home, &Asked),
-    (way, mut ready, body): Going<'_, '_>,
-) -> Result<Answer, Stop> {
-    let fields = &ready.prepared.head.headers;
-    let mut entry = kept.look(&home.key, fields);
-    if let Some(given) = will_do(exchange, entry.as_ref(), asked, How::Hit) {
-        return Ok(Answer::Given(Box::new(given)));
-    }
-    if let Some(found) = second::look(exchange, home, fields).await {
-        entry = Some(found);
-        if let Some(given) = will_do(exchange, entry.as_ref(), asked, How::Shared) {
-            return Ok(Answer::Given(Box::new(given)));
-        }
-    }
-    if asked.said.only_if_cached {
-        note(exchange, CacheResult::Miss);
-        let detail = "nothing fresh is kept for this request, and its Cache-Control has \
-            only-if-cached: send it without to have the upstream asked";
-        return Err(Refusal::new(Reason::NotKept, detail).into());
-    }
-    if let Some(rescue) = &mut ready.rescue {
-        rescue.kept = entry;
-    }
-    let word = "trunkline; fwd=uri-miss";
-    on_its_own(exchange, word, CacheResult::Miss, (way, ready, body)).await
 }
 
 /// A kept answer that needs no question.

@@ -246,3 +246,56 @@ fn who_would_not_wait_for_anothers_answer_is_given_the_kept_one() {
     assert_eq!(first.read("GET").text(), "new");
     assert_eq!(up.count(), 2);
 }
+
+#[test]
+fn a_stale_answer_stands_in_for_the_head_alone_too() {
+    for (then, why) in [
+        (close(), "upstream_reset"),
+        (reply(500), "upstream_error"),
+        (reply(503), "upstream_error"),
+    ] {
+        let up = once("", then);
+        let keys = "breaker: { failure_threshold: 2, recovery_timeout: 1h }";
+        let proxy = with(&up, keys, &format!("cache: {{ {GOOD} }}"));
+        proxy.get("/a");
+        let mut asked = 0;
+        for round in 0..3 {
+            if round == 2 {
+                asked = up.count();
+            }
+            let stale = proxy.send(&head("/a"));
+            assert_eq!(stale.status, 200, "{why}, round {round}");
+            assert_eq!(stale.header("Content-Length"), Some("4"));
+            let status = stale.header("Cache-Status").unwrap();
+            let why = if round < 2 { why } else { "circuit_open" };
+            let detail = format!("detail=\"stale, {why}\"");
+            assert!(status.contains(&detail), "{status}");
+        }
+        assert_eq!(up.count(), asked, "the third is told by the circuit");
+    }
+}
+
+#[test]
+fn a_head_asks_the_upstream_where_nothing_is_fetched_behind_it() {
+    let up = numbered(&[("Cache-Control", "max-age=0")]);
+    let proxy = keeping(&up, "stale_while_revalidate: 1h");
+    proxy.get("/a");
+    let answer = proxy.send(&head("/a"));
+    assert_eq!((answer.status, up.count()), (200, 2));
+    let status = answer.header("Cache-Status");
+    assert_eq!(status, Some("trunkline; fwd=stale"));
+}
+
+#[test]
+fn nothing_is_sent_for_a_caller_whose_time_is_over() {
+    let up = once("", close());
+    let keys = "timeouts: { from_header: X-Request-Timeout-Ms }";
+    let proxy = with(&up, keys, &format!("cache: {{ {GOOD} }}"));
+    let over = |path| proxy.send(&get(path).header("X-Request-Timeout-Ms", "0"));
+    assert_eq!(over("/a").status, 504);
+    assert_eq!(up.count(), 0);
+    proxy.get("/a");
+    let stale = over("/a").whole();
+    assert_eq!((stale.status, stale.text().as_str()), (200, "good"));
+    assert_eq!(up.count(), 1);
+}
