@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::sync::Arc;
 
 /// What an entry weighs beside its fields and its body: its places in the store's tables.
-const OVERHEAD: usize = 512;
+const OVERHEAD: usize = 1024;
 /// What a field weighs beside its bytes.
-const FIELD: usize = 64;
+const FIELD: usize = 128;
 
 /// Where an answer belongs.
 #[derive(Debug, Clone)]
@@ -166,6 +166,24 @@ fn may_replace(name: &HeaderName) -> bool {
         header::VARY,
     ];
     !body.contains(name) && name != "content-md5"
+}
+
+/// The same fields in memory of their own, with room for some more. Those of an answer that has just come
+/// hold on to all that was read with them, which may be a hundred times as much.
+pub fn owned(fields: &HeaderMap, more: usize) -> HeaderMap {
+    let mut all = Vec::with_capacity(fields.values().map(HeaderValue::len).sum());
+    for value in fields.values() {
+        all.extend_from_slice(value.as_bytes());
+    }
+    let mut all = Bytes::from(all);
+    let mut own = HeaderMap::with_capacity(fields.len() + more);
+    for (name, value) in fields {
+        let bytes = all.split_to(value.len());
+        let mut copy = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| value.clone());
+        copy.set_sensitive(value.is_sensitive());
+        own.append(name.clone(), copy);
+    }
+    own
 }
 
 /// What a client asks of a kept answer.

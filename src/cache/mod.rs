@@ -16,7 +16,7 @@ mod verdict;
 
 pub use directives::Directives;
 pub use flight::{Follower, Landing, Reader};
-pub use kept::{Asked, Head, Home, Kept, age, not_modified};
+pub use kept::{Asked, Head, Home, Kept, age, not_modified, owned};
 pub use key::{Key, Place, Resource, Selecting, Wanted};
 pub use second::{Sought, Writes};
 pub use store::Holding;

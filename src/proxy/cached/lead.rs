@@ -6,7 +6,7 @@
 //! fails, the kept answer stands in if it may. The attempt is under way until the body has ended, so
 //! that a drain waits for it.
 
-use crate::cache::{Answer as Seen, Asked, Head, Kept, Lease, NotKept, Selecting, keep};
+use crate::cache::{Answer as Seen, Asked, Head, Kept, Lease, NotKept, Selecting, keep, owned};
 use crate::clock::{self, Instant};
 use crate::policy::outcome::Outcome;
 use crate::proxy::cached::stream::Stream;
@@ -282,9 +282,7 @@ impl Landed<'_, '_> {
         headers::strip(&mut fields, correlation);
         fields.remove(correlation);
         headers::add_via(&mut fields, answer.version());
-        // Every answer made of them has some more.
-        fields.reserve(OURS);
-        fields
+        owned(&fields, OURS)
     }
 }
 

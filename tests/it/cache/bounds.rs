@@ -65,3 +65,35 @@ fn an_answer_above_the_bound_passes_and_is_not_kept() {
         assert_eq!(up.count(), count, "{path}");
     }
 }
+
+/// What `/proc` says of the proxy's memory, in bytes.
+fn resident(proxy: &Proxy) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", proxy.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: f64 = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib * 1024.0
+}
+
+#[test]
+fn what_is_kept_takes_no_more_memory_than_is_counted_for_it() {
+    let up = Upstream::answering("x");
+    let proxy = keeping(&up, "ttl: 5m");
+    let mut client = proxy.connect();
+    let mut fill = |from: usize, to: usize| {
+        for number in from..to {
+            client.send(&get(&format!("/{number}")));
+        }
+    };
+    // What everything else takes is there before.
+    fill(0, 500);
+    let (held_before, before) = (held(&proxy, "kept"), resident(&proxy));
+    fill(500, 5_500);
+    let counted = held(&proxy, "kept") - held_before;
+    let grown = resident(&proxy) - before;
+    assert!(grown < 2.0 * counted, "{grown} for {counted}");
+}
