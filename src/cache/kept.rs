@@ -6,7 +6,7 @@
 use super::directives::Directives;
 use super::key::{Key, Resource, Selecting};
 use super::verdict::{self, Answer, Freshness, NotKept, Settings};
-use crate::clock::Instant;
+use crate::clock::{Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::sync::Arc;
@@ -103,11 +103,41 @@ impl Kept {
     pub fn stale_from(&self, now: Instant) -> Kept {
         let mut head = (*self.head).clone();
         let resident = now.saturating_duration_since(head.freshness.came);
-        head.freshness.lifetime = head.freshness.lifetime.min(resident);
+        let fresh = &mut head.freshness;
+        fresh.doubted = Some(fresh.doubted.unwrap_or(resident).min(resident));
+        fresh.lifetime = fresh.lifetime.min(resident);
         Kept {
             head: Arc::new(head),
             body: self.body.clone(),
         }
+    }
+
+    /// The same answer under these settings, if they let it be kept: as if it had come under them.
+    pub fn under(&self, settings: &Settings, now: Instant, wall: SystemTime) -> Option<Kept> {
+        let known = self.head.freshness;
+        let resident = now.saturating_duration_since(known.came);
+        let answer = Answer {
+            status: self.head.status,
+            // Its end was told from a break when it came.
+            version: http::Version::HTTP_2,
+            fields: &self.head.fields,
+            asked: known.came,
+            came: known.came,
+            wall: wall.checked_sub(resident).unwrap_or(wall),
+        };
+        let freshness = verdict::keep(settings, &answer).ok()?;
+        let most = known.doubted.unwrap_or(freshness.lifetime);
+        let mut head = (*self.head).clone();
+        head.freshness = Freshness {
+            initial_age: known.initial_age,
+            lifetime: freshness.lifetime.min(most),
+            doubted: known.doubted,
+            ..freshness
+        };
+        Some(Kept {
+            head: Arc::new(head),
+            body: self.body.clone(),
+        })
     }
 
     /// The same answer after the origin has confirmed it by `answer`, a 304, whose fields replace the

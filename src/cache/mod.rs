@@ -93,11 +93,7 @@ impl Cache {
     /// The routes that keep answers from now on, under their settings, and the bound of all together.
     /// What other routes kept goes.
     pub fn configure(&self, most: u64, routes: &[(&str, &Settings)]) {
-        let shelf = |(name, s): &(&str, &Settings)| {
-            (Arc::from(*name), as_len(s.max_bytes), as_len(s.max_entry))
-        };
-        let shelves: Vec<(Arc<str>, usize, usize)> = routes.iter().map(shelf).collect();
-        self.lock().configure(as_len(most), &shelves);
+        self.lock().configure(as_len(most), routes);
     }
 
     /// Asks the second tier for what this process does not keep; what is found is kept here as well.
@@ -110,8 +106,8 @@ impl Cache {
         let second = self.second.get()?;
         let changes = self.lock().changes();
         let (sought, entry, _) = second.seek(&home, fields).await;
-        let entry = entry.map(Arc::new);
         let mut store = self.lock();
+        let entry = entry.and_then(|entry| store.adopt(&entry)).map(Arc::new);
         if let Some(entry) = entry.as_ref().filter(|_| store.changes() == changes) {
             store.put(Arc::clone(entry));
         }
@@ -224,7 +220,8 @@ impl Lease {
         let second = self.cache.second.get()?;
         let (sought, entry, mark) = second.seek(&self.flight.home, fields).await;
         self.mark = mark;
-        Some((sought, entry.map(Arc::new)))
+        let adopt = |entry: Kept| self.cache.lock().adopt(&entry);
+        Some((sought, entry.and_then(adopt).map(Arc::new)))
     }
 
     /// What the second tier had is kept here too.

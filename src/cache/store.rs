@@ -5,9 +5,11 @@
 //! On a shelf the longest unused goes first (second chance: an answer that was used since the hand
 //! passed is spared once).
 
+use super::as_len;
 use super::flight::{Bounds, Flight};
 use super::kept::{Home, Kept};
 use super::key::{Key, Resource};
+use super::verdict::Settings;
 use crate::clock::{Duration, Instant};
 use http::HeaderMap;
 use std::collections::{HashMap, VecDeque};
@@ -37,8 +39,7 @@ pub(super) struct Store {
 
 /// What a route holds.
 struct Shelf {
-    most: usize,
-    largest: usize,
+    settings: Settings,
     bytes: usize,
     entries: usize,
     evicted: u64,
@@ -67,6 +68,22 @@ pub struct Holding {
     pub evicted: u64,
 }
 
+impl Shelf {
+    fn new(settings: &Settings) -> Shelf {
+        Shelf {
+            settings: settings.clone(),
+            bytes: 0,
+            entries: 0,
+            evicted: 0,
+            queue: VecDeque::new(),
+        }
+    }
+
+    fn most(&self) -> usize {
+        as_len(self.settings.max_bytes)
+    }
+}
+
 impl Store {
     pub(super) fn new(most: usize) -> Store {
         Store {
@@ -81,35 +98,6 @@ impl Store {
             next_serial: 0,
             changes: 0,
         }
-    }
-
-    /// The routes that keep answers from now on, with the bounds of each and of one answer. What others
-    /// kept goes.
-    pub(super) fn configure(&mut self, most: usize, routes: &[(Arc<str>, usize, usize)]) {
-        self.most = most;
-        let known = |route: &Arc<str>| routes.iter().any(|(name, ..)| name == route);
-        let gone = |slot: &Slot| !known(&slot.route);
-        self.remove_where(|slot| gone(slot));
-        self.flights.retain(|_, flight| {
-            let stays = known(&flight.home.route);
-            if !stays {
-                flight.make_void();
-            }
-            stays
-        });
-        self.shelves.retain(|route, _| known(route));
-        for (route, most, largest) in routes {
-            let shelf = self.shelves.entry(Arc::clone(route)).or_insert(Shelf {
-                most: *most,
-                largest: *largest,
-                bytes: 0,
-                entries: 0,
-                evicted: 0,
-                queue: VecDeque::new(),
-            });
-            (shelf.most, shelf.largest) = (*most, *largest);
-        }
-        self.make_room();
     }
 
     pub(super) fn holding(&self, route: &str) -> Holding {
@@ -149,7 +137,10 @@ impl Store {
 
     /// A flight that others may follow from now on; one whose like was not to be kept flies alone.
     pub(super) fn take_off(&mut self, home: Home, now: Instant) -> Arc<Flight> {
-        let one = self.shelves.get(&home.route).map_or(0, |s| s.largest);
+        let one = self
+            .shelves
+            .get(&home.route)
+            .map_or(0, |s| as_len(s.settings.max_entry));
         let (key, all) = (home.key, self.most);
         let held = Arc::clone(&self.flying);
         let passes = self.passes.get(&key).is_some_and(|until| *until > now);
@@ -193,7 +184,7 @@ impl Store {
         let Some(shelf) = self.shelves.get_mut(&home.route) else {
             return;
         };
-        if weight > shelf.most {
+        if weight > shelf.most() {
             // What is kept under its key is older, and not what is there any longer.
             self.remove(&home.key);
             return;
@@ -333,7 +324,7 @@ impl Store {
 
     /// The shelf that has to give way.
     fn too_full(&self) -> Option<Arc<str>> {
-        let over = self.shelves.iter().find(|(_, s)| s.bytes > s.most);
+        let over = self.shelves.iter().find(|(_, s)| s.bytes > s.most());
         let fullest = || {
             let shelves = self.shelves.iter();
             shelves.max_by_key(|(_, shelf)| shelf.bytes)
@@ -366,6 +357,8 @@ impl Store {
         }
     }
 }
+
+mod times;
 
 #[cfg(test)]
 mod tests;

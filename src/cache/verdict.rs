@@ -28,6 +28,14 @@ pub struct Settings {
     pub ignore: Vec<HeaderName>,
 }
 
+impl Settings {
+    /// Whether the same holds for how long an answer is used.
+    pub(super) fn times_as(&self, other: &Settings) -> bool {
+        let times = |s: &Settings| (s.ttl, s.stale_while_revalidate, s.stale_if_error);
+        times(self) == times(other)
+    }
+}
+
 /// What came back, as its head shows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'a> {
@@ -58,6 +66,8 @@ pub struct Freshness {
     pub always_ask: bool,
     /// It may be used stale at all.
     pub may_be_stale: bool,
+    /// It is stale since so long after it came, whatever its lifetime, as it may have changed then.
+    pub doubted: Option<Duration>,
     /// Used for so long after it was fresh, while another is fetched.
     pub while_revalidating: Duration,
     /// Used for so long after it was fresh, when its upstream fails.
@@ -107,6 +117,7 @@ pub fn keep(settings: &Settings, answer: &Answer<'_>) -> Result<Freshness, NotKe
         came: answer.came,
         initial_age: initial_age.unwrap_or_default(),
         lifetime,
+        doubted: None,
         always_ask: said.no_cache,
         may_be_stale: !said.revalidate && !said.no_cache,
         while_revalidating: settings

@@ -45,6 +45,7 @@ fn entry(route: &str, path: &str, size: usize) -> Arc<Kept> {
             came: clock::now(),
             initial_age: Duration::ZERO,
             lifetime: Duration::from_secs(60),
+            doubted: None,
             always_ask: false,
             may_be_stale: true,
             while_revalidating: Duration::ZERO,
@@ -57,12 +58,22 @@ fn entry(route: &str, path: &str, size: usize) -> Arc<Kept> {
     })
 }
 
+fn settings(each: usize) -> Settings {
+    Settings {
+        ttl: None,
+        stale_while_revalidate: None,
+        stale_if_error: None,
+        max_bytes: each as u64,
+        max_entry: each as u64,
+        shared: false,
+        ignore: Vec::new(),
+    }
+}
+
 fn store(most: usize, each: usize) -> Store {
     let mut store = Store::new(most);
-    store.configure(
-        most,
-        &[(Arc::from("a"), each, each), (Arc::from("b"), each, each)],
-    );
+    let each = settings(each);
+    store.configure(most, &[("a", &each), ("b", &each)]);
     store
 }
 
@@ -78,7 +89,7 @@ fn check(store: &Store) {
             shelf.entries,
             own().map(|s| s.variants.len()).sum::<usize>()
         );
-        assert!(shelf.bytes <= shelf.most);
+        assert!(shelf.bytes <= shelf.most());
         assert!(
             shelf.queue.len() <= 3 * shelf.entries + 65,
             "{}",
@@ -146,7 +157,8 @@ proptest! {
                 }
                 Act::Bound(most) => {
                     let each = most.min(8_000);
-                    store.configure(most, &[(Arc::from("a"), each, each), (Arc::from("b"), each, each)]);
+                    let each = settings(each);
+                    store.configure(most, &[("a", &each), ("b", &each)]);
                 }
             }
             check(&store);
@@ -177,7 +189,7 @@ fn a_route_that_loses_its_cache_loses_its_answers() {
     let mut store = store(100_000, 20_000);
     store.put(entry("a", "/1", 10));
     store.put(entry("b", "/1", 10));
-    store.configure(100_000, &[(Arc::from("b"), 20_000, 20_000)]);
+    store.configure(100_000, &[("b", &settings(20_000))]);
     check(&store);
     assert_eq!(
         (store.holding("a").entries, store.holding("b").entries),

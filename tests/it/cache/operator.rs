@@ -163,3 +163,44 @@ routes:
     let text = verb(yaml, &["explain", "PATCH", "/a/1"]).text();
     assert!(text.contains("kept answers of /a/1"), "{text}");
 }
+
+/// Gives the route's cache these keys in place of those, and waits until they hold.
+fn retime(proxy: &Proxy, from: &str, to: &str) {
+    let text = std::fs::read_to_string(proxy.config()).unwrap();
+    assert!(text.contains(from), "{from} in\n{text}");
+    std::fs::write(proxy.config(), text.replace(from, to)).unwrap();
+    proxy.reload();
+}
+
+#[test]
+fn times_that_a_reload_brings_hold_for_what_is_kept_too() {
+    let up = numbered(&[]);
+    let proxy = keeping(&up, "ttl: 1h");
+    let first = proxy.get("/a").whole().text();
+    retime(&proxy, "ttl: 1h", "ttl: 1ms");
+    assert_ne!(proxy.get("/a").whole().text(), first, "its time is over");
+    retime(&proxy, "ttl: 1ms", "ttl: 1h");
+    let second = proxy.get("/a").whole().text();
+    assert_eq!(proxy.get("/a").whole().text(), second, "and begins again");
+
+    let up = Upstream::script([reply(200).body("good"), reply(500)]);
+    let proxy = keeping(&up, "ttl: 1ms, stale_if_error: 1h");
+    proxy.get("/a");
+    assert_eq!(proxy.get("/a").status, 200);
+    retime(&proxy, ", stale_if_error: 1h", "");
+    assert_eq!(proxy.get("/a").status, 500);
+}
+
+#[test]
+fn what_may_have_changed_stays_in_doubt_over_a_reload() {
+    let up = Upstream::choosing(|number, request| match request.method.as_str() {
+        "GET" => reply(200).body(number.to_string()),
+        _ => reply(500),
+    });
+    let keys = "breaker: { enabled: false }";
+    let proxy = with(&up, keys, "cache: { ttl: 1h }");
+    let first = proxy.get("/a").whole().text();
+    proxy.send(&request("PATCH", "/a").body("{}"));
+    retime(&proxy, "ttl: 1h", "ttl: 2h");
+    assert_ne!(proxy.get("/a").whole().text(), first);
+}
