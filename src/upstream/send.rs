@@ -291,7 +291,11 @@ fn receive(
     if answer.version() == Version::HTTP_10 {
         connection.use_up();
     }
-    let (head, incoming) = answer.into_parts();
+    let (mut head, incoming) = answer.into_parts();
+    // RFC 9110 8.6: there it may not be, and to a HEAD it would be passed on.
+    if head.status == StatusCode::NO_CONTENT {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
     let pool = Arc::clone(link.pool);
     let body = UpstreamBody::new(incoming, connection, pool, upload, waits.idle);
     Ok(Response::from_parts(head, body))
@@ -317,20 +321,32 @@ fn switch(
     Ok(answer.map(body))
 }
 
-/// RFC 9112 6.3: more than one way to find the end of a message is no message.
+/// RFC 9112 6.3: more than one way to find the end of a message is no message. The library looks at a length only where
+/// a body follows; what it says of a body that is left out (HEAD, 304) goes on to the client and has to be as good.
 fn ambiguous<B>(answer: &Response<B>) -> Option<&'static str> {
     let fields = answer.headers();
+    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    if lengths.next().is_some() {
+        return Some("it repeats Content-Length");
+    }
+    if length.is_some_and(|length| !is_length(length.as_bytes())) {
+        return Some("its Content-Length is no number of bytes");
+    }
     let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
     match codings.next() {
         Some(_) if codings.next().is_some() => Some("it repeats Transfer-Encoding"),
-        Some(_) if fields.contains_key(header::CONTENT_LENGTH) => {
-            Some("it has both Transfer-Encoding and Content-Length")
-        }
+        Some(_) if length.is_some() => Some("it has both Transfer-Encoding and Content-Length"),
         Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
             Some("its Transfer-Encoding is not chunked alone")
         }
         _ => None,
     }
+}
+
+/// One number, and no list of equal ones, in digits that 64 bits can hold whichever they are.
+fn is_length(value: &[u8]) -> bool {
+    (1..=19).contains(&value.len()) && value.iter().all(u8::is_ascii_digit)
 }
 
 fn receive_error(e: &hyper::Error) -> UpstreamError {
