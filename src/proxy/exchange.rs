@@ -43,6 +43,13 @@ impl From<Request<Incoming>> for Arrived {
     }
 }
 
+impl Arrived {
+    /// Which HTTP its client speaks.
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+}
+
 /// A route has at most this many limits whose state an answer shows.
 pub const SHOWN_LIMITS: usize = 4;
 

@@ -2,6 +2,7 @@
 //!
 //! Finds out which protocol is spoken, serves it, and ends when the watch or a stop asks for it.
 
+use crate::proxy::body::ResponseBody;
 use crate::proxy::{Arrived, Client, HangUp, Worker, handle, malformed};
 use crate::routes::plan::{Listener, ListenerLimits};
 use crate::server::answer::{Stream, Watched};
@@ -13,8 +14,8 @@ use crate::server::proxy_protocol::{self, Unnamed};
 use crate::server::tls::Keeper;
 use crate::server::watch::{Busy, Order, Watch};
 use bytes::{Bytes, BytesMut};
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -179,7 +180,11 @@ async fn answer(
     arrived: Arrived,
     busy: Busy,
 ) -> Result<Response<Watched>, HangUp> {
+    let old = arrived.version() == Version::HTTP_10;
     let mut answer = handle(&worker, client, arrived).await?;
+    if old && is_unmarked(&answer) {
+        busy.leave_unmarked();
+    }
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS
         && let Some(tunnel) = answer.body_mut().take_tunnel()
     {
@@ -189,6 +194,11 @@ async fn answer(
         answer.headers_mut().insert(CONNECTION, close);
     }
     Ok(answer.map(|body| Watched::new(body, busy)))
+}
+
+/// Whether an HTTP/1.0 client can tell the end of it by the end of the connection alone.
+fn is_unmarked(answer: &Response<ResponseBody>) -> bool {
+    !answer.headers().contains_key(CONTENT_LENGTH) && answer.body().size_hint().exact().is_none()
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge.

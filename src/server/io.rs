@@ -2,7 +2,8 @@
 //!
 //! It is closed gently: our side first, then what the client still sends is read and dropped for a
 //! moment. Closing at once with bytes unread would be a reset, and that can destroy an answer that
-//! is still on its way.
+//! is still on its way. An answer that only the end of the connection delimits is the exception:
+//! where it breaks off, a gentle end would make it look whole, so that one is a reset.
 
 use crate::clock::Duration;
 use crate::server::chunks::Chunks;
@@ -187,6 +188,18 @@ impl AsyncWrite for ClientIo {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for ClientIo {
+    fn drop(&mut self) {
+        // Over TLS the missing close_notify says as much, and leaves what was sent in its place.
+        if self.linger.is_none()
+            && self.watch.is_unmarked()
+            && let Transport::Plain(tcp) = &self.transport
+        {
+            tcp.set_zero_linger().ok();
+        }
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Watch {
     blocks: AtomicU32,
     /// Over HTTP/2: answers that the sweeper has not seen yet.
     answers: Mutex<Vec<Weak<dyn Answer>>>,
+    /// The end of the connection is the only end that its answer has.
+    unmarked: AtomicBool,
     /// What the connection becomes when its last answer has been written.
     tunnel: Mutex<Option<Box<Tunnel>>>,
 }
@@ -161,6 +163,11 @@ impl Watch {
         }
     }
 
+    /// Whether its client can tell the end of an answer by the end of the connection alone.
+    pub fn is_unmarked(&self) -> bool {
+        self.unmarked.load(Relaxed)
+    }
+
     /// The tunnel that the connection is to become.
     pub fn take_tunnel(&self) -> Option<Box<Tunnel>> {
         lock(&self.tunnel).take()
@@ -184,6 +191,11 @@ impl Busy {
     /// Whether the connection is asked to end, so that this exchange is its last.
     pub fn is_last(&self) -> bool {
         self.0.order() != Order::Go
+    }
+
+    /// The answer ends with the connection, and nothing else says where.
+    pub fn leave_unmarked(&self) {
+        self.0.unmarked.store(true, Relaxed);
     }
 
     /// The connection is to become a tunnel after this exchange.

@@ -1,9 +1,11 @@
 //! The hostile wire, as tables: one row a case, raw bytes in, exact bytes or none at the origin. Every failing row of a
 //! table is reported at once. The rows are grouped by what they attack: the framing of a request (`framing`), its line,
 //! target and Host (`targets`), its connection fields (`hop_by_hop`), bodies behind answers of our own (`unread`), the
-//! upstream's answers (`answers`), `Expect` (`expect`) and the translation from HTTP/2 (`h2`).
+//! upstream's answers (`answers`), those that break off (`cut`), `Expect` (`expect`) and the translation from HTTP/2
+//! (`h2`).
 
 mod answers;
+mod cut;
 mod expect;
 mod framing;
 mod h2;
