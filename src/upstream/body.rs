@@ -9,6 +9,7 @@ use crate::upstream::error::UpstreamError;
 use crate::upstream::pool::{Connection, Pool};
 use crate::upstream::request_body::Progress;
 use crate::upstream::stream::Stream;
+use crate::upstream::trailers::are_too_long;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -193,6 +194,11 @@ impl Inner {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         match self.poll_chunk(cx) {
+            Poll::Ready(Some(Ok(frame))) if are_too_long(&frame) => {
+                self.connection = None;
+                let why = "its trailers are too long".to_owned();
+                Poll::Ready(Some(Err(UpstreamError::Reset { why })))
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 self.waiting_since = None;
                 if self.incoming.is_end_stream() {

@@ -14,4 +14,5 @@ pub mod send;
 pub mod stream;
 pub mod target;
 pub mod tls;
+pub mod trailers;
 pub mod websocket;

@@ -6,6 +6,7 @@
 //! the client who failed, so that a slow or broken client is never held against the upstream.
 
 use crate::clock::{self, Instant};
+use crate::upstream::trailers::are_too_long;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -152,14 +153,17 @@ impl RequestBody {
     }
 }
 
+/// Why a body does not go on.
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             RequestBody::Empty => Poll::Ready(None),
             RequestBody::Whole(data) => Poll::Ready(data.take().map(|d| Ok(Frame::data(d)))),
@@ -170,7 +174,12 @@ impl Body for RequestBody {
             } => {
                 let polled = match ahead.pop_front() {
                     Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
-                    None => Pin::new(&mut *incoming).poll_frame(cx),
+                    None => match Pin::new(&mut *incoming).poll_frame(cx) {
+                        Poll::Ready(Some(Ok(frame))) if are_too_long(&frame) => {
+                            Poll::Ready(Some(Err("its trailers are too long".into())))
+                        }
+                        polled => polled.map_err(Broken::from),
+                    },
                 };
                 progress.awaited.store(polled.is_pending(), Relaxed);
                 match &polled {

@@ -427,6 +427,17 @@ fn chunks_with_another_grammar_never_look_whole() {
             ),
             row("a folded trailer", "5\r\nhello\r\n0\r\nX: 1\r\n 2\r\n\r\n"),
             row(
+                "a trailer of 17 KiB",
+                &format!("5\r\nhello\r\n0\r\nX: {}\r\n\r\n", "a".repeat(17_408)),
+            ),
+            row(
+                "trailers of 17 KiB",
+                &format!(
+                    "5\r\nhello\r\n0\r\n{}\r\n",
+                    format!("X: {}\r\n", "a".repeat(1_024)).repeat(17)
+                ),
+            ),
+            row(
                 "a trailer of 100 KiB",
                 &format!("5\r\nhello\r\n0\r\nX: {}\r\n\r\n", "a".repeat(102_400)),
             ),

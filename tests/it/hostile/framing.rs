@@ -368,6 +368,16 @@ fn trailers_have_the_grammar_of_fields() {
         row("a NUL in a value", "X: 1\0\r\n", NeverWhole),
         row("a bare LF", "X: 1\nY: 2\r\n", NeverWhole),
         row(
+            "a value of 17 KiB",
+            &format!("X: {}\r\n", "a".repeat(17_408)),
+            NeverWhole,
+        ),
+        row(
+            "a value of 15 KiB",
+            &format!("X: {}\r\n", "a".repeat(15_360)),
+            Once("/row", "abcd"),
+        ),
+        row(
             "a value of 80 KiB",
             &format!("X: {}\r\n", "a".repeat(81_920)),
             NeverWhole,
@@ -386,7 +396,13 @@ fn trailers_have_the_grammar_of_fields() {
 fn a_body_that_cannot_be_read_is_400() {
     let upstream = Upstream::answering("ok");
     let proxy = Proxy::start(straight_to(&upstream));
-    for body in ["zz\r\n", "4\r\nabcdXX", "4\r\nabcd\r\n0\r\nX Y: 1\r\n\r\n"] {
+    let long = format!("4\r\nabcd\r\n0\r\nX: {}\r\n\r\n", "a".repeat(17_408));
+    for body in [
+        "zz\r\n",
+        "4\r\nabcdXX",
+        "4\r\nabcd\r\n0\r\nX Y: 1\r\n\r\n",
+        &long,
+    ] {
         let mut client = proxy.connect();
         client.write(post_with("Transfer-Encoding: chunked\r\n", body));
         let answer = client.read("POST");
