@@ -7,6 +7,7 @@
 
 mod cache;
 mod credential;
+pub mod file;
 pub mod interpolate;
 pub mod locate;
 mod notify;
@@ -41,9 +42,6 @@ pub use served::NOT_SERVED;
 use locate::{Part, Position, locate};
 use reading::Finding;
 use tree::Tree;
-
-/// A file larger than this is not what it is taken for, in bytes.
-const LARGEST_FILE: usize = 16 << 20;
 
 /// A file that was read, and what is needed to speak about it.
 pub struct Source {
@@ -140,12 +138,29 @@ fn strictly((source, problems): (Option<Source>, Problems)) -> Result<Source, Pr
 /// then with [`Problems::and_later`]. Nothing may run on a source that has problems.
 #[must_use]
 pub fn survey(path: &Path, env: Env<'_>) -> (Option<Source>, Problems) {
+    let hint = "give another file by --config";
+    survey_bytes(path, file::any(path), hint, env)
+}
+
+/// The same for a process that runs, which must not wait: what is no regular file is a problem.
+#[must_use]
+pub fn survey_again(path: &Path, env: Env<'_>) -> (Option<Source>, Problems) {
+    let hint = "put a regular file there; a pipe is read at the start alone";
+    survey_bytes(path, file::regular(path), hint, env)
+}
+
+fn survey_bytes(
+    path: &Path,
+    bytes: std::io::Result<Vec<u8>>,
+    hint: &str,
+    env: Env<'_>,
+) -> (Option<Source>, Problems) {
     let name = path.display().to_string();
-    let bytes = match std::fs::read(path) {
+    let bytes = match bytes {
+        Ok(bytes) if bytes.len() > file::LARGEST => return (None, too_large(&name)),
         Ok(bytes) => bytes,
         Err(error) => {
             let what = format!("cannot be read: {error}");
-            let hint = "give another file by --config";
             return (None, alone(&name, Position::START, what, hint));
         }
     };
@@ -170,9 +185,8 @@ pub fn survey(path: &Path, env: Env<'_>) -> (Option<Source>, Problems) {
 /// The same with a text as if it were the file of that name.
 #[must_use]
 pub fn survey_text(name: &str, text: &str, env: Env<'_>) -> (Option<Source>, Problems) {
-    if text.len() > LARGEST_FILE {
-        let what = format!("the file is larger than {} MiB", LARGEST_FILE >> 20);
-        return (None, alone(name, Position::START, what, ""));
+    if text.len() > file::LARGEST {
+        return (None, too_large(name));
     }
     let (mut tree, odd) = match tree::grow(text) {
         Ok(grown) => grown,
@@ -197,6 +211,11 @@ pub fn survey_text(name: &str, text: &str, env: Env<'_>) -> (Option<Source>, Pro
         tree,
     });
     (source, problems)
+}
+
+fn too_large(name: &str) -> Problems {
+    let what = format!("the file is larger than {} MiB", file::LARGEST >> 20);
+    alone(name, Position::START, what, "")
 }
 
 /// The one problem of a text that is no YAML, in the reader's words but for the position in them.

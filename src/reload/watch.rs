@@ -5,12 +5,13 @@
 //! half-written file is let finish; and compares the text, so that a touch changes nothing. Polls,
 //! since notices of a file system do not reach every kind of volume.
 
+use crate::config::file;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// A digest of the file's text; `None` where it cannot be read.
+/// A digest of the file's text; `None` where it cannot be read, or is no regular file.
 pub type Content = Option<Vec<u8>>;
 
 /// What tells one state of the file from another without reading it: device and inode, length, and
@@ -19,7 +20,7 @@ type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 /// What the file holds now.
 pub fn content(path: &Path) -> Content {
-    let text = fs::read(path).ok()?;
+    let text = file::regular(path).ok()?;
     Some(digest(&SHA256, &text).as_ref().to_vec())
 }
 

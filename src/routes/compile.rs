@@ -63,6 +63,14 @@ pub fn load(path: &Path, env: Env<'_>) -> Result<Plan, Problems> {
     join(config::survey(path, env), env)
 }
 
+/// The same for a process that runs: it takes a regular file alone, so that it never waits for one.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file.
+pub fn load_again(path: &Path, env: Env<'_>) -> Result<Plan, Problems> {
+    join(config::survey_again(path, env), env)
+}
+
 /// Compiles a text as if it were the file of that name.
 ///
 /// # Errors

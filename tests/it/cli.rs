@@ -616,3 +616,24 @@ fn the_example_environment_matches_the_shipped_file() {
         assert!(text.contains(&name), ".env.example says nothing of {name}");
     }
 }
+
+#[test]
+fn a_verb_reads_a_pipe_and_only_so_much_of_what_never_ends() {
+    let piped = format!(
+        "printf '%s' \"$YAML\" | {} check --config /dev/stdin",
+        crate::support::proxy::BINARY
+    );
+    let ended = std::process::Command::new("sh")
+        .args(["-c", &piped])
+        .env("YAML", SOUND)
+        .output()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let ended = verb_in(std::path::Path::new("/dev/zero"), &["check"], &[]);
+    assert_eq!(ended.code, Some(2), "{}", ended.text());
+    assert!(
+        ended.text().contains("larger than 16 MiB"),
+        "{}",
+        ended.text()
+    );
+}

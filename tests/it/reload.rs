@@ -285,3 +285,33 @@ fn a_thousand_reloads_under_load_fail_no_request() {
     assert!(asked.load(Ordering::Relaxed) > 0);
     assert!(reloads(&proxy, "failure") >= 250.0 && reloads(&proxy, "success") >= 750.0);
 }
+
+/// What stands where the file was, and never ends or never begins.
+#[test]
+fn what_is_no_regular_file_is_a_problem_that_nothing_waits_for() {
+    let upstream = Upstream::answering("");
+    for thing in ["fifo", "device"] {
+        let mut proxy = Proxy::start(file(&upstream, "/one", 3));
+        let path = proxy.config().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        match thing {
+            "fifo" => {
+                let made = std::process::Command::new("mkfifo").arg(&path).status();
+                assert!(made.unwrap().success());
+            }
+            _ => std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+        }
+        proxy.signal("HUP");
+        until("the problem to be told", || {
+            reloads(&proxy, "failure") > 0.0
+        });
+        let told = proxy.ask(&get("/api/v1/status")).json()["config"]["last_error"].to_string();
+        assert!(told.contains("it is no regular file"), "{thing}: {told}");
+        assert_eq!(proxy.get("/one").status, 200);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, text.replace("/one", "/two")).unwrap();
+        until("the good file", || proxy.get("/two").status == 200);
+        assert!(proxy.stop().success(), "{thing}");
+    }
+}
