@@ -38,6 +38,8 @@ use tokio::sync::Semaphore;
 
 /// Connections at once to the operator's listener.
 const CONNECTIONS: usize = 256;
+/// How long a head may take there, and after it a body.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the operator's listener looks at.
 pub struct Admin {
@@ -141,7 +143,7 @@ pub async fn serve(socket: std::net::TcpListener, router: Router) -> std::io::Re
         tokio::spawn(async move {
             http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(30))
+                .header_read_timeout(PATIENCE)
                 .max_buf_size(64 * 1024)
                 .serve_connection(TokioIo::new(tcp), service)
                 .await

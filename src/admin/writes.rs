@@ -3,12 +3,12 @@
 //! Who may is decided before, in `guard`. Nothing here waits for a request, and nothing lasts for
 //! ever: an override ends by itself.
 
-use super::{Admin, Peer, json, problem, status};
+use super::{Admin, PATIENCE, Peer, json, problem, status};
 use crate::clock::Duration;
 use crate::policy::breaker::Forced;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
@@ -47,10 +47,20 @@ pub(super) async fn read_why(body: Body) -> Result<String, Response> {
 }
 
 async fn read(body: Body) -> Result<Bytes, Response> {
-    axum::body::to_bytes(body, LARGEST).await.map_err(|_| {
-        let detail = "a write is a small JSON object";
-        problem(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    })
+    match tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, LARGEST)).await {
+        Ok(Ok(whole)) => Ok(whole),
+        Ok(Err(_)) => {
+            let detail = "a write is a small JSON object";
+            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, detail))
+        }
+        Err(_) => {
+            let detail = format!("the body was not complete within {PATIENCE:?}");
+            let mut answer = problem(StatusCode::REQUEST_TIMEOUT, &detail);
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+            Err(answer)
+        }
+    }
 }
 
 fn cut(reason: &str) -> String {

@@ -240,3 +240,23 @@ fn a_stream_without_room_is_given_up_and_its_neighbour_goes_on() {
         "the connection went with the stream"
     );
 }
+
+/// As long as a head may take there, which cannot be set: the one wait of these tests that is long.
+#[test]
+fn a_write_to_the_operators_listener_whose_body_does_not_come_ends() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(straight_to(&upstream));
+    let mut client = Client::connect(proxy.admin());
+    client.patience(Duration::from_secs(60));
+    let own = proxy.admin();
+    client.write(format!(
+        "PUT /api/v1/breakers/up HTTP/1.1\r\nHost: {own}\r\nContent-Type: application/json\r\n\
+         Content-Length: 50\r\n\r\n{{"
+    ));
+    let begun = Instant::now();
+    let answer = client.read("PUT");
+    assert!(begun.elapsed() >= Duration::from_secs(29));
+    assert_eq!(answer.status, 408, "{}", answer.text());
+    assert_eq!(answer.header("Connection"), Some("close"));
+    assert!(client.closed());
+}
