@@ -8,7 +8,8 @@
 use super::{Admin, Peer, problem};
 use crate::routes::plan;
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +26,9 @@ pub async fn check(
     next: Next,
 ) -> Response {
     let fields = request.headers();
+    if let Err(why) = names_one_host(fields, request.uri().authority()) {
+        return problem(StatusCode::BAD_REQUEST, why);
+    }
     if !is_own_host(fields) {
         let detail = "the Host field must be an address or localhost, so that no web page can reach this by a name of its own";
         return problem(StatusCode::FORBIDDEN, detail);
@@ -61,6 +65,28 @@ fn with_fences(mut answer: Response) -> Response {
     let resource_policy = header::HeaderName::from_static("cross-origin-resource-policy");
     fields.insert(resource_policy, HeaderValue::from_static("same-origin"));
     answer
+}
+
+/// RFC 9112 3.2: one Host field, and no target that names another.
+fn names_one_host(fields: &HeaderMap, target: Option<&Authority>) -> Result<(), &'static str> {
+    let host =
+        only(fields, &header::HOST).map_err(|_| "the request has more than one Host field")?;
+    let host = host.ok_or("the request has no Host field")?.as_bytes();
+    match target {
+        Some(named) if !host.eq_ignore_ascii_case(named.as_str().as_bytes()) => {
+            Err("the request's Host field and the authority of its target differ")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A field's value, where it has one; several of them can be read in more than one way.
+fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, String> {
+    let mut values = fields.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (value, None) => Ok(value),
+        _ => Err(format!("the request has more than one {name} field")),
+    }
 }
 
 fn is_own_host(fields: &HeaderMap) -> bool {
@@ -116,8 +142,7 @@ fn may_write(
 }
 
 fn is_no_browsers_doing(fields: &HeaderMap) -> Result<(), String> {
-    let media = fields
-        .get(header::CONTENT_TYPE)
+    let media = only(fields, &header::CONTENT_TYPE)?
         .and_then(|t| t.to_str().ok())
         .unwrap_or_default();
     let media = media.split(';').next().unwrap_or_default().trim();
@@ -126,7 +151,7 @@ fn is_no_browsers_doing(fields: &HeaderMap) -> Result<(), String> {
             "without a token, writes must be sent as `Content-Type: application/json`".to_owned(),
         );
     }
-    let site = fields.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let site = only(fields, &HeaderName::from_static("sec-fetch-site"))?.map(HeaderValue::as_bytes);
     if !matches!(site, None | Some(b"same-origin" | b"none")) {
         return Err("the request comes from another site".to_owned());
     }
@@ -134,10 +159,7 @@ fn is_no_browsers_doing(fields: &HeaderMap) -> Result<(), String> {
         .get(header::HOST)
         .and_then(|h| h.to_str().ok())
         .unwrap_or_default();
-    match fields
-        .get(header::ORIGIN)
-        .map(|o| o.to_str().unwrap_or_default())
-    {
+    match only(fields, &header::ORIGIN)?.map(|o| o.to_str().unwrap_or_default()) {
         None => Ok(()),
         Some(origin) if origin.strip_prefix("http://") == Some(host) => Ok(()),
         Some(_) => Err("the Origin field names another site".to_owned()),

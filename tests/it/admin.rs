@@ -350,3 +350,39 @@ fn with_a_token_writes_need_it() {
     );
     assert!(!proxy.log().join("\n").contains("canary"));
 }
+
+#[test]
+fn host_and_origin_are_read_in_one_way_alone() {
+    let (_upstream, proxy) = serving();
+    let own = proxy.admin();
+    let status = |head: &str| {
+        let mut client = Client::connect(own);
+        client.write(format!("{head}Connection: close\r\n\r\n"));
+        client.read("GET").status
+    };
+    let asked = |target: &str, hosts: &str| status(&format!("GET {target} HTTP/1.1\r\n{hosts}"));
+    let path = "/api/v1/status";
+    let host = format!("Host: {own}\r\n");
+    assert_eq!(asked(path, &host), 200);
+    assert_eq!(asked(&format!("http://{own}{path}"), &host), 200);
+    assert_eq!(asked(path, &format!("{host}{host}")), 400);
+    assert_eq!(asked(path, &format!("{host}Host: evil.example\r\n")), 400);
+    assert_eq!(asked(&format!("http://evil.example{path}"), &host), 400);
+    assert_eq!(asked(path, ""), 400);
+    let origin = format!("Origin: http://{own}\r\n");
+    let written = |fields: &str| {
+        let json = "Content-Type: application/json\r\nContent-Length: 16\r\n";
+        let mut client = Client::connect(own);
+        let head = format!("PUT /api/v1/breakers/vapi HTTP/1.1\r\n{host}{json}{fields}");
+        client.write(format!(
+            "{head}Connection: close\r\n\r\n{{\"state\":\"auto\"}}"
+        ));
+        client.read("PUT").status
+    };
+    assert_eq!(written(&origin), 200);
+    assert_eq!(
+        written(&format!("{origin}Origin: http://evil.example\r\n")),
+        403
+    );
+    assert_eq!(written(&format!("{origin}{origin}")), 403);
+}
