@@ -10,6 +10,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json as value};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// `DELETE /api/v1/cache/{route}`, `?prefix=/path` for a part: by the path that clients ask for, or by
@@ -31,14 +32,18 @@ pub async fn purge(
         let detail = "no route of that name keeps answers; /api/v1/routes lists them";
         return problem(StatusCode::NOT_FOUND, detail);
     }
-    let Ok(prefix) = prefix(uri.query().unwrap_or_default()) else {
+    let Ok(prefixes) = prefixes(uri.query().unwrap_or_default()) else {
         let detail = "the query may hold `prefix=/path` alone: the beginning of the paths to drop";
         return problem(StatusCode::BAD_REQUEST, detail);
     };
-    let dropped = table.live.cache().purge(&name, &prefix);
+    let cache = table.live.cache();
+    let dropped: usize = prefixes
+        .iter()
+        .map(|prefix| cache.purge(&name, prefix))
+        .sum();
     let done = format!("{dropped} kept answers dropped");
     audit(peer, &done, &name, &reason);
-    let facts = value!({"prefix": prefix, "dropped": dropped});
+    let facts = value!({"prefix": prefixes.first(), "dropped": dropped});
     let what = match reason.is_empty() {
         true => done,
         false => format!("{done}: {reason}"),
@@ -47,14 +52,21 @@ pub async fn purge(
     json(StatusCode::OK, &value!({"route": name, "dropped": dropped}))
 }
 
-fn prefix(query: &str) -> Result<String, ()> {
+/// The beginnings that are meant: a path as it stands in the access log, which is as it was sent, and the same
+/// decoded, since a program encodes what it puts into a query.
+fn prefixes(query: &str) -> Result<Vec<String>, ()> {
     if query.is_empty() {
-        return Ok(String::new());
+        return Ok(vec![String::new()]);
     }
     let written = query.strip_prefix("prefix=").ok_or(())?;
-    let read = percent_decode_str(written).decode_utf8().map_err(|_| ())?;
-    let sound = read.starts_with('/') && !written.contains('&');
-    sound.then(|| read.into_owned()).ok_or(())
+    if written.contains('&') {
+        return Err(());
+    }
+    let read = percent_decode_str(written).decode_utf8().ok();
+    let read = read.filter(|read| read != written).map(Cow::into_owned);
+    let paths = [Some(written.to_owned()), read].into_iter().flatten();
+    let paths: Vec<_> = paths.filter(|path| path.starts_with('/')).collect();
+    (!paths.is_empty()).then_some(paths).ok_or(())
 }
 
 /// What a route holds, where it keeps answers.
@@ -76,19 +88,18 @@ mod tests {
 
     #[test]
     fn a_purge_says_what_it_means() {
-        assert_eq!(prefix(""), Ok(String::new()));
-        assert_eq!(
-            prefix("prefix=/assistant%2F1"),
-            Ok("/assistant/1".to_owned())
-        );
-        for bad in [
-            "prefix=",
-            "prefix=a",
-            "prefix=/a&x=1",
-            "x=/a",
-            "prefix=/%ff",
+        for (query, paths) in [
+            ("", &[""][..]),
+            ("prefix=/a/1", &["/a/1"]),
+            ("prefix=%2Fa%2F1", &["/a/1"]),
+            ("prefix=/a%2F1", &["/a%2F1", "/a/1"]),
+            ("prefix=/%ff", &["/%ff"]),
         ] {
-            assert_eq!(prefix(bad), Err(()), "{bad}");
+            let read = prefixes(query).unwrap_or_default();
+            assert_eq!(read, paths, "{query}");
+        }
+        for bad in ["prefix=", "prefix=a", "prefix=/a&x=1", "x=/a"] {
+            assert_eq!(prefixes(bad), Err(()), "{bad}");
         }
     }
 }

@@ -204,3 +204,20 @@ fn what_may_have_changed_stays_in_doubt_over_a_reload() {
     retime(&proxy, "ttl: 1h", "ttl: 2h");
     assert_ne!(proxy.get("/a").whole().text(), first);
 }
+
+#[test]
+fn a_path_is_dropped_as_the_access_log_has_it_and_as_a_program_encodes_it() {
+    let up = numbered(&[]);
+    let proxy = keeping(&up, "ttl: 5m");
+    for (path, prefix) in [
+        ("/a%20b", "/a%20b"),
+        ("/a%20b", "/a%2520b"),
+        ("/u%2Fv", "/u%2Fv"),
+        ("/%ff", "/%ff"),
+        ("/x/y", "%2Fx%2Fy"),
+    ] {
+        assert_eq!(proxy.get(path).status, 200);
+        let dropped = purge(&proxy, &format!("kept?prefix={prefix}"));
+        assert_eq!(dropped.json()["dropped"], 1, "{path} by {prefix}");
+    }
+}
