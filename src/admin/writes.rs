@@ -5,7 +5,7 @@
 
 use super::{Admin, PATIENCE, Peer, json, problem, status};
 use crate::clock::Duration;
-use crate::policy::breaker::Forced;
+use crate::policy::breaker::{Forced, Unheeded};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -122,6 +122,9 @@ pub async fn force(
     match read_override(&body) {
         Err(detail) => problem(StatusCode::BAD_REQUEST, &detail),
         Ok((forced, lasts, reason)) => {
+            if let Err(why) = circuit.heeds(forced) {
+                return problem(StatusCode::CONFLICT, &unheeded(&name, why));
+            }
             let seconds = lasts.as_secs();
             let what = match forced {
                 Forced::Open => format!("held open for {seconds} s"),
@@ -141,6 +144,19 @@ pub async fn force(
             table.live.events.announce("override", &name, said, facts);
             json(StatusCode::OK, &status::breaker(circuit))
         }
+    }
+}
+
+fn unheeded(name: &str, why: Unheeded) -> String {
+    match why {
+        Unheeded::Off => format!(
+            "breaker {name} is switched off (enabled: false) and takes no orders; switch it on in \
+            proxy.yaml, reload, and ask again"
+        ),
+        Unheeded::Observes => format!(
+            "breaker {name} only observes (mode: observe) and refuses nothing, so that holding it open \
+            would stop no call; set mode: enforce in proxy.yaml, reload, and ask again"
+        ),
     }
 }
 

@@ -9,7 +9,8 @@ use super::story::Story;
 use super::{Live, lock};
 use crate::clock::{self, Duration, Instant, SystemTime};
 use crate::policy::breaker::{
-    Breaker, BreakerSettings, Forced, Permit, Reason, Rejected, State, Transition, Verdict,
+    Breaker, BreakerSettings, Forced, Permit, Reason, Rejected, State, Transition, Unheeded,
+    Verdict,
 };
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::pool::Pool;
@@ -152,6 +153,14 @@ impl Circuit {
         {
             bulkheads.push(Arc::downgrade(bulkhead));
         }
+    }
+
+    /// Whether an operator's order would do here what it says.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn heeds(&self, forced: Forced) -> Result<(), Unheeded> {
+        self.breaker.heeds(forced, clock::now())
     }
 
     /// The operator's override.

@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 
 use self::circuit::{Circuit, Report, Role};
 pub use self::report::{
-    Forced, Override, Reason, Rejected, Settled, Snapshot, State, Totals, Transition, Verdict,
+    Forced, Override, Reason, Rejected, Settled, Snapshot, State, Totals, Transition, Unheeded,
+    Verdict,
 };
 pub use self::settings::{Backoff, BreakerSettings, Mode};
 use self::sync::{AtomicU64, Mutex, Ordering};
@@ -125,6 +126,14 @@ impl Breaker {
     /// counted so far stay; switching the breaker off closes it.
     pub fn reconfigure(&self, settings: BreakerSettings, now: Instant) {
         self.decide(now, |circuit| circuit.reconfigure(settings, now));
+    }
+
+    /// Whether an operator's order would do what it says.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn heeds(&self, forced: Forced, now: Instant) -> Result<(), Unheeded> {
+        self.decide(now, |circuit| circuit.heeds(forced))
     }
 
     /// Carries out an operator's order for the time `lasting`, which the caller bounds; [`Forced::Auto`]

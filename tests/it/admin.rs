@@ -320,7 +320,7 @@ fn with_a_token_writes_need_it() {
     let upstream = Upstream::answering("");
     let file = crate::support::proxy::File::write(&format!(
         "admin: {{ address: \"@ADMIN@\", token_file: token }}\n{}",
-        straight_to(&upstream)
+        upstream_with(&upstream.url(), "")
     ));
     let path = file.beside("token", "canary-token\n");
     let text = std::fs::read_to_string(&file.path).unwrap();
@@ -349,6 +349,42 @@ fn with_a_token_writes_need_it() {
             .contains("canary")
     );
     assert!(!proxy.log().join("\n").contains("canary"));
+}
+
+#[test]
+fn an_order_that_would_do_nothing_is_refused_and_says_why() {
+    let open = "{\"state\": \"open\", \"for\": \"10m\", \"reason\": \"maintenance\"}";
+    let closed = open.replace("open", "closed");
+    for (keys, word, holds_closed) in [
+        ("mode: observe", "mode: enforce", 200),
+        ("enabled: false", "enabled: false", 409),
+    ] {
+        let upstream = Upstream::answering("");
+        let proxy = Proxy::start(upstream_with(
+            &upstream.url(),
+            &format!("breaker: {{ {keys} }}"),
+        ));
+        let refused = proxy.ask(&put("up", open)).whole();
+        assert_eq!(refused.status, 409, "{keys}: {}", refused.text());
+        assert_eq!(
+            refused.header("Content-Type"),
+            Some("application/problem+json")
+        );
+        assert!(refused.text().contains(word), "{}", refused.text());
+        let shown = proxy.ask(&get("/api/v1/breakers")).json();
+        assert!(shown[0]["override"].is_null(), "{keys}: {shown}");
+        let words = ["breaker", "open", "up", "--for", "1m", "--reason", "x"];
+        let ended = crate::support::verbs::verb_in(proxy.config(), &words, &[]);
+        assert_eq!(ended.code, Some(1), "{keys}: {}", ended.text());
+        assert!(ended.stderr.contains(word), "{}", ended.stderr);
+        assert_eq!(
+            proxy.ask(&put("up", &closed)).status,
+            holds_closed,
+            "{keys}"
+        );
+        assert_eq!(proxy.ask(&put("up", "{\"state\": \"auto\"}")).status, 200);
+        assert_eq!(proxy.get("/x").status, 200);
+    }
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn the_token_of_the_file_is_used_and_never_shown() {
     let upstream = Upstream::answering("");
     let file = File::write(&format!(
         "admin: {{ address: \"@ADMIN@\", token_file: @TOKEN@ }}\n{}",
-        straight_to(&upstream)
+        upstream_with(&upstream.url(), "")
     ));
     let token = file.beside("token", "canary-token\n");
     let text = std::fs::read_to_string(&file.path).unwrap();

@@ -9,7 +9,9 @@ mod orders;
 
 use std::time::{Duration, Instant};
 
-use super::report::{Override, Reason, Rejected, Snapshot, State, Totals, Transition, Verdict};
+use super::report::{
+    Forced, Override, Reason, Rejected, Snapshot, State, Totals, Transition, Unheeded, Verdict,
+};
 use super::settings::{BreakerSettings, Mode};
 use crate::policy::window::{Counts, Window};
 
@@ -116,6 +118,16 @@ impl Circuit {
     pub(super) const fn is_calm(&self) -> bool {
         let counting = self.streak != 0 || self.window.is_some() || self.forced.is_some();
         !self.settings.enabled || (matches!(self.phase, Phase::Closed) && !counting)
+    }
+
+    /// Whether an order would do what it says: a breaker that only observes refuses nothing.
+    pub(super) const fn heeds(&self, forced: Forced) -> Result<(), Unheeded> {
+        match (forced, self.settings.mode) {
+            (Forced::Auto, _) => Ok(()),
+            _ if !self.settings.enabled => Err(Unheeded::Off),
+            (Forced::Open, Mode::Observe) => Err(Unheeded::Observes),
+            _ => Ok(()),
+        }
     }
 
     /// Does what was due by `now`.

@@ -73,6 +73,15 @@ pub enum Forced {
     Auto,
 }
 
+/// Why an order would not do what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unheeded {
+    /// The breaker is switched off.
+    Off,
+    /// It refuses nothing, whatever its state.
+    Observes,
+}
+
 /// An operator's override that is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
