@@ -98,10 +98,7 @@ pub fn follows_answer(
 ) -> Option<Refusal> {
     let undone = creates && read.created == Created::NeverProcessed;
     let failed = read.outcome == Outcome::Failure && (undone || repeatable(exchange, creates));
-    failed.then(|| {
-        let status = answered.0.status().as_u16();
-        Refusal::new(Reason::UpstreamReset, format!("it answered {status}"))
-    })
+    failed.then(|| Refusal::answered(answered.0.status()))
 }
 
 fn repeatable(exchange: &Exchange, creates: bool) -> bool {

@@ -36,6 +36,7 @@ pub enum Reason {
     ConnectFailed,
     TlsFailed,
     UpstreamReset,
+    UpstreamError,
     BadUpgrade,
     ConnectTimeout,
     UpstreamTimeout,
@@ -69,6 +70,8 @@ const TABLE: &[Fixed] = &[
     Fixed(Reason::ConnectFailed, "connect_failed", 502, "connection_refused", 50_201),
     Fixed(Reason::TlsFailed, "tls_failed", 502, "tls_protocol_error", 50_202),
     Fixed(Reason::UpstreamReset, "upstream_reset", 502, "connection_terminated", 50_203),
+    // RFC 9209 has no error for it: what came is given as received-status.
+    Fixed(Reason::UpstreamError, "upstream_error", 502, "", 50_206),
     Fixed(Reason::BadUpgrade, "bad_upgrade", 502, "http_upgrade_failed", 50_204),
     Fixed(Reason::ConnectTimeout, "connect_timeout", 504, "connection_timeout", 50_401),
     Fixed(Reason::UpstreamTimeout, "upstream_timeout", 504, "http_response_timeout", 50_402),
@@ -117,6 +120,8 @@ pub struct Refusal {
     pub unread: bool,
     /// How the circuit stands that refuses, and what led to it.
     pub circuit: Option<Box<Standing>>,
+    /// What the upstream answered, where somebody else's answer takes the place of its own.
+    received: Option<StatusCode>,
     status: Option<StatusCode>,
     error: Option<&'static str>,
 }
@@ -136,9 +141,18 @@ impl Refusal {
             unknown: false,
             unread: false,
             circuit: None,
+            received: None,
             status: None,
             error: None,
         }
+    }
+
+    /// What the upstream's own answer amounts to, where another takes its place.
+    pub fn answered(status: StatusCode) -> Self {
+        let detail = format!("it answered {}", status.as_u16());
+        let mut refusal = Refusal::new(Reason::UpstreamError, detail);
+        refusal.received = Some(status);
+        refusal
     }
 
     /// With a time after which it is worth trying again.
@@ -193,10 +207,13 @@ impl Refusal {
     /// The `Proxy-Status` field (RFC 9209); `next_hop` is who answered instead.
     pub fn proxy_status(&self, next_hop: Option<&str>) -> Option<HeaderValue> {
         let Fixed(_, label, _, error, _) = self.reason.fixed();
-        let error = self.error.unwrap_or(error);
+        let what = match self.received {
+            Some(status) => format!("received-status={}", status.as_u16()),
+            None => format!("error={}", self.error.unwrap_or(error)),
+        };
         let next = next_hop.map(|name| format!("; next-hop=\"{name}\""));
         let next = next.unwrap_or_default();
-        let status = format!("trunkline; error={error}{next}; details=\"{label}\"");
+        let status = format!("trunkline; {what}{next}; details=\"{label}\"");
         HeaderValue::from_str(&status).ok()
     }
 

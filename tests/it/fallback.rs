@@ -280,3 +280,19 @@ routes:
         );
     }
 }
+
+#[test]
+fn what_the_upstream_answered_itself_is_not_said_to_have_been_cut() {
+    let up = Upstream::script([reply(500)]);
+    let spare = Upstream::answering("spare");
+    for (rungs, next) in [(STUB, "stub"), (SPARE, "spare")] {
+        let proxy = ladder(&up, &spare, "breaker: { enabled: false }", rungs);
+        let answer = proxy.get("/x").whole();
+        let told = format!(
+            "trunkline; received-status=500; next-hop=\"{next}\"; details=\"upstream_error\""
+        );
+        assert_eq!(answer.header("Proxy-Status"), Some(told.as_str()));
+        let line = proxy.wait_for_line("/x");
+        assert_eq!(line["reason"].as_str(), Some("upstream_error"));
+    }
+}
