@@ -16,6 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 const DIED: &str = "the proxy's process ended before an answer came";
 const FOLLOWED_DONE: &str =
     "the client left before the answer, which then said that the request was carried out";
+const CUT: &str = "the answer, whose head said that the request was carried out, broke off";
 
 /// How much the guard keeps at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +168,15 @@ impl Table {
         };
         match (outcome, &record.standing) {
             (Outcome::Unknown { why }, _) => self.hold(key, serial, now, why),
+            (Outcome::Cut { vendor_id }, _) => {
+                let hold = Hold {
+                    since: record.wall(now),
+                    until: now + record.window,
+                    what: CUT.to_owned(),
+                    vendor_id: vendor_id.map(|id| cut(id, LONGEST_VENDOR_ID)),
+                };
+                self.stand(key, serial, hold);
+            }
             (Outcome::Processed { vendor_id }, &Standing::Followed { since, until }) => {
                 let since = if until > now { since } else { record.wall(now) };
                 let until = if until > now {

@@ -45,11 +45,27 @@ pub enum Outcome {
         /// What the vendor calls the thing it made, where the answer names it.
         vendor_id: Option<String>,
     },
+    /// It was carried out, as the answer began to say, and that answer broke off.
+    Cut {
+        /// What the vendor calls the thing it made, where as much of the answer came.
+        vendor_id: Option<String>,
+    },
     /// It was sent, at least in part, and nothing proves either way.
     Unknown {
         /// What the answer was, as the rest of "of the first attempt is known: ...".
         why: String,
     },
+}
+
+impl Outcome {
+    /// The same where the answer that says so broke off.
+    #[must_use]
+    pub fn cut(self) -> Outcome {
+        match self {
+            Outcome::Processed { vendor_id } => Outcome::Cut { vendor_id },
+            other => other,
+        }
+    }
 }
 
 /// Why the same create must not go out now.

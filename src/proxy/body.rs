@@ -189,6 +189,11 @@ impl Streamed {
 
     fn failed(&mut self, error: &UpstreamError) {
         self.exchange.reason = Some(failure_label(error));
+        if error.blame() == Blame::Upstream
+            && let Some(pending) = self.pending.take()
+        {
+            pending.broke_off();
+        }
         let Some(mut attempt) = self.attempt.take() else {
             return;
         };

@@ -156,7 +156,12 @@ impl Pending {
         self.ticket.settle(self.outcome, clock::now());
     }
 
-    /// The client has only a part of it: to it the outcome is unknown.
+    /// The upstream broke it off: the client, which is still there, has a part of it.
+    pub fn broke_off(self) {
+        self.ticket.settle(self.outcome.cut(), clock::now());
+    }
+
+    /// The client has only a part of it, and has left: to it the outcome is unknown.
     pub fn cut(self) {
         let now = clock::now();
         self.ticket.client_left(now);
@@ -332,12 +337,10 @@ async fn look_for_id(exchange: &Exchange, answered: &mut Answered, outcome: &mut
 
 /// What a refusal says of the create.
 fn became(refusal: &Refusal) -> Outcome {
-    if refusal.unknown {
-        Outcome::Unknown {
-            why: refusal.detail.clone(),
-        }
-    } else {
-        Outcome::NeverProcessed
+    let why = refusal.detail.clone();
+    match refusal.unknown {
+        true => Outcome::Unknown { why },
+        false => Outcome::NeverProcessed,
     }
 }
 

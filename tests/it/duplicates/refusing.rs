@@ -241,3 +241,18 @@ fn a_refusal_comes_at_once() {
     let quickest = took.min().unwrap();
     assert!(quickest < Duration::from_millis(20), "{quickest:?}");
 }
+
+#[test]
+fn an_answer_that_breaks_off_is_not_said_to_have_been_left_by_its_client() {
+    let (upstream, proxy) = twilio([close_mid_body(100, "abc"), reply(201)]);
+    let cut = try_send(&proxy, &call("first-1"));
+    assert!(cut.is_none_or(|answer| !answer.complete()));
+    wait_until_held(&proxy, |hold| {
+        let what = hold["what"].as_str().unwrap_or_default();
+        what.contains("broke off") && !what.contains("client") && hold["followed"] == false
+    });
+    let refused = proxy.send(&call("second-2"));
+    assert_refused(&refused, "first-1");
+    assert!(refused.text().contains("broke off"), "{}", refused.text());
+    assert_eq!(upstream.count(), 1);
+}
