@@ -278,6 +278,9 @@ pub(super) async fn dispatch(
                 }
                 Load::Whole(body)
             }
+            Taken::TooLarge(_) if prepared.creates && keyed() => {
+                return Err(keyed::too_large().into());
+            }
             Taken::TooLarge(load) => {
                 if held {
                     exchange.notes.push(("guard", "body_too_large".into()));

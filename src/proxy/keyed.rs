@@ -139,6 +139,13 @@ fn key(fields: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal> {
     Err(Refusal::new(Reason::BadRequest, detail))
 }
 
+/// A key promises that the create runs once, and only a whole body can be told from another.
+pub(super) fn too_large() -> Refusal {
+    let detail = "a create with an Idempotency-Key is held whole, so that it runs once, and this one's body is \
+        larger than 1 MiB; nothing of it was sent; without the key it passes, and nothing keeps it from running twice";
+    Refusal::new(Reason::TooLarge, detail)
+}
+
 fn conflict() -> Refusal {
     let detail = "this Idempotency-Key was used for another request within 24 hours: a request that \
         differs in method, target, content type or body needs a key of its own";

@@ -200,3 +200,27 @@ fn requests_that_create_nothing_pass_with_their_key() {
     }
     assert_eq!(upstream.count(), 2);
 }
+
+#[test]
+fn a_key_is_not_ignored_where_the_body_cannot_be_held() {
+    let (upstream, proxy) = twilio([made()]);
+    const LARGE: usize = (1 << 20) + 1;
+    let keyed = || request("POST", CALLS).header("Idempotency-Key", "k1");
+    let announced = keyed().header("Content-Length", &LARGE.to_string());
+    let mut chunk = format!("{LARGE:x}\r\n").into_bytes();
+    chunk.resize(chunk.len() + LARGE, b'x');
+    let chunked = keyed().header("Transfer-Encoding", "chunked").body(chunk);
+    for request in [announced, chunked] {
+        let mut client = proxy.connect();
+        client.start(&request);
+        let refused = client.read("POST");
+        assert_eq!(refused.status, 413, "{}", refused.text());
+        assert_eq!(refused.json()["details"]["reason"], "too_large");
+        assert!(refused.text().contains("1 MiB"), "{}", refused.text());
+        assert!(client.closed());
+    }
+    assert_eq!(upstream.count(), 0);
+    assert_eq!(proxy.send(&post(CALLS, vec![b'x'; LARGE])).status, 201);
+    let held = post(CALLS, vec![b'x'; LARGE - 1]).header("Idempotency-Key", "k2");
+    assert_eq!(proxy.send(&held).status, 201);
+}
