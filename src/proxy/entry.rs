@@ -1,8 +1,8 @@
 //! The first look at a request: only what can be read in one way goes further.
 //!
 //! Checks what the HTTP parser leaves open: Host, the form of the target, repeated framing fields,
-//! dot segments. Everything it refuses closes the connection, since the sender and we may not agree
-//! on where the request ends.
+//! dot segments, and over HTTP/2 the number of fields, their edges and the body's length. Everything
+//! it refuses closes the connection, since the sender and we may not agree on where the request ends.
 
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::routes::pattern::has_dot_segment;
@@ -50,11 +50,20 @@ impl Entry {
     }
 }
 
-/// Accepts a request or says what is wrong with it. `longest` bounds its target.
+/// What one request may weigh.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The longest target, in bytes.
+    pub target: usize,
+    /// The most fields.
+    pub fields: usize,
+}
+
+/// Accepts a request or says what is wrong with it.
 ///
 /// # Errors
 /// The refusal to answer with.
-pub fn check(head: &Parts, longest: usize) -> Result<Entry, Refusal> {
+pub fn check(head: &Parts, bounds: Bounds) -> Result<Entry, Refusal> {
     if head.method == Method::CONNECT {
         return Err(Refusal::new(Reason::ConnectMethod, CONNECT_ADVICE));
     }
@@ -62,8 +71,11 @@ pub fn check(head: &Parts, longest: usize) -> Result<Entry, Refusal> {
         let detail = "the request's Transfer-Encoding can be read in more than one way; send it once, as chunked, in HTTP/1.1";
         return Err(Refusal::new(Reason::BadRequest, detail));
     }
+    if head.version == Version::HTTP_2 {
+        check_h2_fields(&head.headers, bounds.fields)?;
+    }
     let named = authority(head)?;
-    check_target(head, longest)?;
+    check_target(head, bounds.target)?;
     let mut entry = Entry { named, host_end: 0 };
     if !matches!(entry.named, Named::Nothing) {
         entry.host_end = host_of(entry.authority())
@@ -77,6 +89,36 @@ pub fn check(head: &Parts, longest: usize) -> Result<Entry, Refusal> {
 
 const CONNECT_ADVICE: &str = "this is a reverse proxy and opens no CONNECT tunnels: do not set it as HTTPS_PROXY, \
 but point the SDK's base URL at it, as in http://127.0.0.1:8080/twilio/api or http://127.0.0.1:8080/vapi";
+
+/// What the parser of HTTP/1 has seen to, and that of HTTP/2 leaves open: how many fields there are, that
+/// none is padded (RFC 9113 8.2.1), and that the body has one length, which goes upstream as it is.
+fn check_h2_fields(fields: &HeaderMap, most: usize) -> Result<(), Refusal> {
+    if fields.len() > most {
+        let detail = format!(
+            "the request has more than {most} fields; limits.fields of the listener sets this"
+        );
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(Refusal::new(Reason::TooLarge, detail).status(status));
+    }
+    if fields.values().any(is_padded) {
+        return Err(bad(
+            "a field of the request begins or ends with a space or a tab, as none may in HTTP/2",
+        ));
+    }
+    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
+    let is_number = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    if !lengths.next().is_none_or(is_number) || lengths.next().is_some() {
+        return Err(bad("the request's Content-Length is not one number"));
+    }
+    Ok(())
+}
+
+fn is_padded(value: &HeaderValue) -> bool {
+    let value = value.as_bytes();
+    matches!(value.first(), Some(b' ' | b'\t')) || matches!(value.last(), Some(b' ' | b'\t'))
+}
 
 fn check_target(head: &Parts, longest: usize) -> Result<(), Refusal> {
     if head
@@ -207,7 +249,11 @@ mod tests {
     }
 
     fn reason_of(build: http::request::Builder) -> Option<Reason> {
-        check(&parts(build), 100).err().map(|r| r.reason)
+        let bounds = Bounds {
+            target: 100,
+            fields: 4,
+        };
+        check(&parts(build), bounds).err().map(|r| r.reason)
     }
 
     #[test]

@@ -112,8 +112,8 @@ pub struct Client {
     pub listener: u16,
     /// Whether it spoke TLS to us.
     pub tls: bool,
-    /// The longest target that its listener takes, in bytes.
-    pub longest_target: usize,
+    /// What its listener takes.
+    pub bounds: entry::Bounds,
     /// How slowly it may send a body.
     pub pace: Pace,
 }
@@ -250,7 +250,7 @@ async fn serve(
     mut head: Box<Parts>,
     body: &mut Option<Incoming>,
 ) -> Result<Answer, Stop> {
-    let entry = entry::check(&head, exchange.client.longest_target)?;
+    let entry = entry::check(&head, exchange.client.bounds)?;
     let found = admit::find(exchange, &entry, &head.headers)?;
     let table = Arc::clone(&exchange.table);
     let identity = admit::identify(exchange, &entry, &found.params, &head.headers);

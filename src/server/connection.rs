@@ -3,6 +3,7 @@
 //! Finds out which protocol is spoken, serves it, and ends when the watch or a stop asks for it.
 
 use crate::proxy::body::ResponseBody;
+use crate::proxy::entry::Bounds;
 use crate::proxy::{Arrived, Client, HangUp, Worker, handle, malformed};
 use crate::routes::plan::{Listener, ListenerLimits};
 use crate::server::answer::{Stream, Watched};
@@ -44,7 +45,10 @@ pub async fn serve(tcp: TcpStream, address: SocketAddr, place: Place, watch: Arc
         address,
         listener: index,
         tls: tls.is_some(),
-        longest_target: listener.limits.target,
+        bounds: Bounds {
+            target: listener.limits.target,
+            fields: listener.limits.fields,
+        },
         pace: listener.pace(),
     };
     let live = Arc::clone(&worker.table().live);

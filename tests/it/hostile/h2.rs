@@ -68,9 +68,12 @@ fn exchange(proxy: &Proxy, frames: &[Vec<u8>]) -> io::Result<Ended> {
     }
 }
 
-/// The status of a header block that begins with an entry of the static table.
+/// The status of a header block that begins with it: an entry of the static table, or 431 in Huffman coding.
 fn status(block: &[u8]) -> Option<u16> {
     let at = block.iter().position(|byte| *byte & 0xe0 != 0x20)?;
+    if block[at..].starts_with(&[0x48, 0x83, 0x69, 0x90, 0xff]) {
+        return Some(431);
+    }
     match block[at] {
         0x88 => Some(200),
         0x89 => Some(204),
@@ -186,6 +189,16 @@ fn what_is_not_one_http_1_request_is_refused() {
             with(&[("content-length", "0"), ("content-length", "4")]),
         ),
         ("a length without a body", with(&[("content-length", "4")])),
+        ("an empty length", with(&[("content-length", "")])),
+        (
+            "two lengths that agree",
+            with(&[("content-length", "0"), ("content-length", "0")]),
+        ),
+        ("a value after a space", with(&[("x", " 1")])),
+        ("a value after a tab", with(&[("x", "\t1")])),
+        ("a value before a space", with(&[("x", "1 ")])),
+        ("a value before a tab", with(&[("x", "1\t")])),
+        ("a value of one space", with(&[("x", " ")])),
     ];
     let upstream = Upstream::answering("ok");
     let proxy = Proxy::start(straight_to(&upstream));
@@ -252,6 +265,44 @@ fn a_host_field_does_not_overrule_the_authority() {
             [upstream.address().to_string()]
         );
     }
+}
+
+#[test]
+fn a_body_has_one_length() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(straight_to(&upstream));
+    for (first, second) in [("4", "4"), ("4", "04"), ("04", "4")] {
+        let lengths = [("content-length", first), ("content-length", second)];
+        let list = fields(Some((":method", Some("POST"))), &lengths);
+        let frames = [
+            frame(HEADERS, END_HEADERS, 1, &literals(&list)),
+            frame(DATA, END_STREAM, 1, b"abcd"),
+        ];
+        assert_eq!(
+            exchange(&proxy, &frames).unwrap(),
+            Ended::Answered(Some(400)),
+            "{first} and {second}"
+        );
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[test]
+fn more_than_100_fields_are_431() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(straight_to(&upstream));
+    for name in ["x", "cookie"] {
+        let ended = |count| {
+            let list = fields(None, &vec![(name, "1"); count]);
+            let flags = END_STREAM | END_HEADERS;
+            let request = frame(HEADERS, flags, 1, &literals(&list));
+            exchange(&proxy, &[request]).unwrap()
+        };
+        assert_eq!(ended(100), Ended::Answered(Some(200)), "{name}");
+        assert_eq!(ended(101), Ended::Answered(Some(431)), "{name}");
+        assert_eq!(ended(1500), Ended::Answered(Some(431)), "{name}");
+    }
+    assert_eq!(upstream.count(), 2);
 }
 
 #[test]
