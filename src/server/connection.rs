@@ -205,7 +205,8 @@ fn is_unmarked(answer: &Response<ResponseBody>) -> bool {
     !answer.headers().contains_key(CONTENT_LENGTH) && answer.body().size_hint().exact().is_none()
 }
 
-/// Reads until it is clear whether the client speaks HTTP/2 with prior knowledge.
+/// Reads until it is clear whether the client speaks HTTP/2, by prior knowledge or because it chose it in its
+/// handshake; having chosen it, it speaks nothing else.
 async fn first_bytes(transport: &mut Transport, watch: &Watch) -> io::Result<(Bytes, bool)> {
     let mut ahead = BytesMut::with_capacity(4096);
     loop {
@@ -215,7 +216,7 @@ async fn first_bytes(transport: &mut Transport, watch: &Watch) -> io::Result<(By
         watch.read();
         let shared = ahead.len().min(PREFACE.len());
         if ahead.get(..shared) != PREFACE.get(..shared) {
-            return Ok((ahead.freeze(), false));
+            return Ok((ahead.freeze(), transport.chose_h2()));
         }
         if shared == PREFACE.len() {
             return Ok((ahead.freeze(), true));

@@ -34,6 +34,14 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Whether the handshake chose HTTP/2.
+    pub fn chose_h2(&self) -> bool {
+        match self {
+            Transport::Plain(_) => false,
+            Transport::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+
     fn tcp(&mut self) -> &mut TcpStream {
         match self {
             Transport::Plain(tcp) => tcp,

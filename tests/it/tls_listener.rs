@@ -149,6 +149,19 @@ fn http_2_is_chosen_by_alpn() {
 }
 
 #[test]
+fn a_client_that_has_chosen_http_2_speaks_nothing_else() {
+    let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
+    let proxy = serving(&upstream, &authority, NO_MORE);
+    let config = config(&authority, None, &[b"h2"]);
+    let answer = ask(proxy.address(), config);
+    assert!(
+        answer.is_none_or(|answer| !answer.starts_with("HTTP/1")),
+        "the agreed protocol was not kept to"
+    );
+    assert_eq!(upstream.count(), 0);
+}
+
+#[test]
 fn plain_text_gets_no_answer_on_a_tls_listener() {
     let (upstream, authority) = (Upstream::answering("hello"), Authority::new());
     let proxy = serving(&upstream, &authority, NO_MORE);
