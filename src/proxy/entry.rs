@@ -7,7 +7,7 @@
 use crate::proxy::refusal::{Reason, Refusal};
 use crate::routes::pattern::has_dot_segment;
 use http::request::Parts;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 
 /// The authority that was asked for: well formed, and one only. Holds no copy of its text.
@@ -181,15 +181,9 @@ fn authority(head: &Parts) -> Result<Named, Refusal> {
         return Err(bad("the request has more than one Host field"));
     }
     match (head.uri.authority(), host) {
-        (Some(named), Some(host))
-            if !host
-                .as_bytes()
-                .eq_ignore_ascii_case(named.as_str().as_bytes()) =>
-        {
-            Err(bad(
-                "the request's Host field and the authority of its target differ",
-            ))
-        }
+        (Some(named), Some(host)) if !is_same(host, named, head.uri.scheme()) => Err(bad(
+            "the request's Host field and the authority of its target differ",
+        )),
         (Some(_), None) if head.version == Version::HTTP_11 => {
             Err(bad("the request has no Host field"))
         }
@@ -198,6 +192,26 @@ fn authority(head: &Parts) -> Result<Named, Refusal> {
         (None, None) if head.version == Version::HTTP_10 => Ok(Named::Nothing),
         (None, None) => Err(bad("the request has no Host field")),
     }
+}
+
+/// Whether two authorities are one: the port of the scheme goes without saying (RFC 9110 4.2.3).
+fn is_same(host: &HeaderValue, named: &Authority, scheme: Option<&Scheme>) -> bool {
+    let (host, named) = (host.as_bytes(), named.as_str().as_bytes());
+    if host.eq_ignore_ascii_case(named) {
+        return true;
+    }
+    let own = match scheme {
+        Some(scheme) if *scheme == Scheme::HTTP => &b":80"[..],
+        Some(scheme) if *scheme == Scheme::HTTPS => b":443",
+        _ => return false,
+    };
+    without_port(host, own).eq_ignore_ascii_case(without_port(named, own))
+}
+
+/// An authority without this port, or without the colon that none follows.
+fn without_port<'a>(authority: &'a [u8], port: &[u8]) -> &'a [u8] {
+    let short = authority.strip_suffix(port);
+    short.or(authority.strip_suffix(b":")).unwrap_or(authority)
 }
 
 /// The host part of `host[:port]` (RFC 3986 3.2.2), if it is well formed: no user, no path, no spaces.
@@ -293,6 +307,15 @@ mod tests {
         );
         let differs = Request::get("http://a/x").header("host", "b");
         assert_eq!(reason_of(differs), Some(Reason::BadRequest));
+        let bounds = Bounds {
+            target: 100,
+            fields: 4,
+        };
+        for (target, host) in [("http://a:80/x", "a"), ("http://a/x", "a:80")] {
+            let head = parts(Request::get(target).header("host", host));
+            let entry = check(&head, bounds).unwrap();
+            assert_eq!(entry.authority(), head.uri.authority().unwrap().as_str());
+        }
     }
 
     #[test]

@@ -268,6 +268,19 @@ fn a_host_field_does_not_overrule_the_authority() {
 }
 
 #[test]
+fn a_host_field_may_name_the_port_of_the_scheme() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(straight_to(&upstream));
+    let status = |host| {
+        let list = fields(None, &[("host", host)]);
+        let request = frame(HEADERS, END_STREAM | END_HEADERS, 1, &literals(&list));
+        exchange(&proxy, &[request]).unwrap()
+    };
+    assert_eq!(status("a.example:80"), Ended::Answered(Some(200)));
+    assert_eq!(status("a.example:443"), Ended::Answered(Some(400)));
+}
+
+#[test]
 fn a_body_has_one_length() {
     let upstream = Upstream::answering("ok");
     let proxy = Proxy::start(straight_to(&upstream));

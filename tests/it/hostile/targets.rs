@@ -112,7 +112,7 @@ fn a_target_has_one_form() {
         row(
             "absolute with a port",
             "GET http://a.example:80/row HTTP/1.1",
-            RefusedOrOnce("/row", ""),
+            Once("/row", ""),
         ),
         row(
             "absolute, another host than Host",
@@ -151,6 +151,16 @@ fn a_target_has_one_form() {
         ),
         row("an authority", "GET a.example:443 HTTP/1.1", nowhere),
         row("no slash", "GET row HTTP/1.1", nowhere),
+        row(
+            "absolute without a path",
+            "GET http://a.example HTTP/1.1",
+            Once("/", ""),
+        ),
+        row(
+            "absolute with a slash, of OPTIONS",
+            "OPTIONS http://a.example/ HTTP/1.1",
+            Once("/", ""),
+        ),
         row("an asterisk", "GET * HTTP/1.1", nowhere),
         row("an asterisk and more", "OPTIONS *x HTTP/1.1", nowhere),
         row("a backslash", "GET \\row HTTP/1.1", nowhere),
@@ -169,6 +179,36 @@ fn a_target_has_one_form() {
             "GET http://a.example/a/../row HTTP/1.1",
             BAD,
         ),
+    ]);
+}
+
+#[test]
+fn a_port_may_be_left_out_where_it_is_the_one_of_the_scheme() {
+    let row = |label, target: &str, host: &str, expect| {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        Row(label, text, expect)
+    };
+    let passes = Once("/row", "");
+    run(vec![
+        row("in Host", "http://a.example:80/row", "a.example", passes),
+        row(
+            "in the target",
+            "http://a.example/row",
+            "a.EXAMPLE:80",
+            passes,
+        ),
+        row(
+            "but the colon",
+            "http://a.example:/row",
+            "a.example",
+            passes,
+        ),
+        row("of https", "https://a.example:443/row", "a.example", passes),
+        row("of version 6", "http://[::1]:80/row", "[::1]", passes),
+        row("of another", "http://a.example:443/row", "a.example", BAD),
+        row("two", "http://a.example:80/row", "a.example:81", BAD),
+        row("two hosts", "http://a.example:80/row", "b.example", BAD),
+        row("no port", "http://a.example/row", "a.example:x", BAD),
     ]);
 }
 
