@@ -22,6 +22,7 @@ use crate::upstream::error::SetBy;
 use crate::upstream::request_body::Progress;
 use bytes::Bytes;
 use http::request::Parts;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use std::borrow::Cow;
@@ -38,7 +39,10 @@ pub struct Arrived {
 impl From<Request<Incoming>> for Arrived {
     fn from(request: Request<Incoming>) -> Self {
         let (head, body) = request.into_parts();
-        let head = Box::new(head);
+        let mut head = Box::new(head);
+        if head.method == Method::OPTIONS && lacks_path(&head) {
+            ask_server(&mut head.uri);
+        }
         Arrived { head, body }
     }
 }
@@ -48,6 +52,27 @@ impl Arrived {
     pub fn version(&self) -> Version {
         self.head.version
     }
+}
+
+/// Whether an absolute target had no path. The library gives it a slash, which lies elsewhere: a path that was sent lies
+/// behind the authority, except in HTTP/2, where each is a field of its own and the path is never empty.
+fn lacks_path(head: &Parts) -> bool {
+    let target = &head.uri;
+    let (Some(_), Some(authority)) = (target.scheme(), target.authority()) else {
+        return false;
+    };
+    let behind = authority.as_str().as_bytes().as_ptr_range().end;
+    head.version != Version::HTTP_2
+        && target.query().is_none()
+        && target.path() == "/"
+        && target.path().as_ptr() != behind
+}
+
+/// OPTIONS of a target without a path means the whole server (RFC 9112 3.2.4).
+fn ask_server(target: &mut Uri) {
+    let mut parts = std::mem::take(target).into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    *target = Uri::from_parts(parts).unwrap_or_default();
 }
 
 /// A route has at most this many limits whose state an answer shows.

@@ -268,6 +268,18 @@ fn a_host_field_does_not_overrule_the_authority() {
 }
 
 #[test]
+fn options_of_a_slash_is_not_of_the_whole_server() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(straight_to(&upstream));
+    let mut list = fields(Some((":path", Some("/"))), &[]);
+    list[0].1 = "OPTIONS";
+    let request = frame(HEADERS, END_STREAM | END_HEADERS, 1, &literals(&list));
+    let ended = exchange(&proxy, &[request]).unwrap();
+    assert_eq!(ended, Ended::Answered(Some(200)));
+    assert_eq!(upstream.only_request().target, "/");
+}
+
+#[test]
 fn a_host_field_may_name_the_port_of_the_scheme() {
     let upstream = Upstream::answering("ok");
     let proxy = Proxy::start(straight_to(&upstream));

@@ -2,6 +2,7 @@
 
 use super::Expect::{Once, OnceThenClosed, Refused, RefusedOrOnce};
 use super::{BAD, Row, run};
+use crate::support::*;
 
 #[test]
 fn a_host_is_there_once_and_is_a_host() {
@@ -210,6 +211,30 @@ fn a_port_may_be_left_out_where_it_is_the_one_of_the_scheme() {
         row("two hosts", "http://a.example:80/row", "b.example", BAD),
         row("no port", "http://a.example/row", "a.example:x", BAD),
     ]);
+}
+
+#[test]
+fn options_of_a_target_without_a_path_asks_the_whole_server() {
+    let upstream = Upstream::script([reply(200)]);
+    let url = upstream.url();
+    let proxy = Proxy::start(format!(
+        "
+upstreams:
+  up: {{ url: \"{url}\" }}
+routes:
+  - {{ name: all, match: {{ host: a.example }}, upstream: up }}
+"
+    ));
+    for target in ["*", "http://a.example"] {
+        let mut client = proxy.connect();
+        client.write(format!(
+            "OPTIONS {target} HTTP/1.1\r\nHost: a.example\r\n\r\n"
+        ));
+        assert_eq!(client.try_read("OPTIONS").unwrap().status, 200, "{target}");
+    }
+    for received in upstream.requests() {
+        assert_eq!(received.target, "*");
+    }
 }
 
 #[test]
