@@ -27,6 +27,7 @@ use crate::routes::table::{Route, Table, Upstream};
 use crate::telemetry::metrics::Source;
 use crate::upstream::body::UpstreamBody;
 use crate::upstream::error::SendError;
+use crate::upstream::request_body::Room;
 use crate::upstream::target::Endpoint;
 use http::request::Parts;
 use http::{HeaderValue, Response, header};
@@ -197,8 +198,11 @@ async fn attempts(
         0 | 1 if !renews => 0,
         _ => way.retry.replay_body,
     };
-    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
-    let mut request = Outgoing::new(prepared.head, load, keep);
+    let room = Room {
+        keep: usize::try_from(keep).unwrap_or(usize::MAX),
+        trailers: exchange.client.bounds.fields,
+    };
+    let mut request = Outgoing::new(prepared.head, load, room);
     way.upstream.budget.request(exchange.arrived);
     loop {
         let tried = journey.attempt(exchange, &mut request).await?;

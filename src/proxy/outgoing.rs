@@ -12,7 +12,7 @@ use crate::proxy::refusal::{Reason, Refusal};
 use crate::proxy::upgrade;
 use crate::routes::pattern::Params;
 use crate::routes::plan::RoutePlan;
-use crate::upstream::request_body::{Progress, RequestBody};
+use crate::upstream::request_body::{Progress, RequestBody, Room};
 use crate::upstream::target::{Endpoint, Target};
 use bytes::Bytes;
 use http::request::Parts;
@@ -40,8 +40,8 @@ pub struct Outgoing {
 }
 
 enum Body {
-    /// Not begun; a copy of at most so many bytes is kept while it passes.
-    Fresh(VecDeque<Bytes>, Option<Incoming>, usize),
+    /// Not begun, and what it may be.
+    Fresh(VecDeque<Bytes>, Option<Incoming>, Room),
     /// On its way, or gone.
     Begun,
     /// The request itself, which never left.
@@ -51,12 +51,14 @@ enum Body {
 }
 
 impl Outgoing {
-    /// A request with this head and body; of a body that streams, `keep` bytes at most are kept for
-    /// another attempt.
-    pub fn new(head: Box<Parts>, load: Load, keep: usize) -> Self {
+    /// A request with this head and body; of a body that streams, `room.keep` bytes at most are kept
+    /// for another attempt.
+    pub fn new(head: Box<Parts>, load: Load, room: Room) -> Self {
         let body = match load {
-            Load::Stream(incoming) => Body::Fresh(VecDeque::new(), incoming, keep),
-            Load::Begun(ahead, incoming) => Body::Fresh(ahead, Some(incoming), 0),
+            Load::Stream(incoming) => Body::Fresh(VecDeque::new(), incoming, room),
+            Load::Begun(ahead, incoming) => {
+                Body::Fresh(ahead, Some(incoming), Room { keep: 0, ..room })
+            }
             Load::Whole(bytes) => Body::Whole(bytes),
         };
         Outgoing {
@@ -70,11 +72,13 @@ impl Outgoing {
     pub fn next(&mut self, last: bool) -> Option<Request<RequestBody>> {
         let body = match std::mem::replace(&mut self.body, Body::Begun) {
             Body::Returned(request) => return Some(*request),
-            Body::Fresh(ahead, incoming, keep) => {
-                let keep = if last { 0 } else { keep };
+            Body::Fresh(ahead, incoming, mut room) => {
+                if last {
+                    room.keep = 0;
+                }
                 let body = match incoming {
                     None => RequestBody::Empty,
-                    Some(incoming) => RequestBody::streamed(ahead, incoming, keep),
+                    Some(incoming) => RequestBody::streamed(ahead, incoming, room),
                 };
                 self.progress = body.progress();
                 body

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -101,6 +102,44 @@ impl Progress {
     }
 }
 
+/// What is allowed to a body that streams.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// A copy is kept of one that has at most so many bytes.
+    pub keep: usize,
+    /// It ends with at most so many trailer fields.
+    pub trailers: usize,
+}
+
+/// Why a body did not come whole.
+#[derive(Debug)]
+pub enum Broken {
+    /// It could not be read.
+    Read(hyper::Error),
+    /// It ends with more trailer fields than it may, or with longer ones.
+    Trailers,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::Read(error) => error.fmt(f),
+            Broken::Trailers => {
+                f.write_str("the body has too many trailer fields, or too long ones")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Broken::Read(error) => error.source(),
+            Broken::Trailers => None,
+        }
+    }
+}
+
 /// A request's body.
 #[derive(Debug)]
 pub enum RequestBody {
@@ -116,17 +155,19 @@ pub enum RequestBody {
         incoming: Incoming,
         /// What has come of it so far, shared with the attempt.
         progress: Arc<Progress>,
+        /// The most trailer fields that it may end with.
+        trailers: usize,
     },
 }
 
 impl RequestBody {
     /// A body passed through as it comes, after what was read `ahead` of it; `Empty` if it is already
-    /// known to be. A copy is kept of
-    /// one that has at most `keep` bytes.
-    pub fn streamed(ahead: VecDeque<Bytes>, incoming: Incoming, keep: usize) -> Self {
+    /// known to be.
+    pub fn streamed(ahead: VecDeque<Bytes>, incoming: Incoming, room: Room) -> Self {
         if ahead.is_empty() && incoming.is_end_stream() {
             return RequestBody::Empty;
         }
+        let Room { keep, trailers } = room;
         let too_large = incoming.size_hint().lower() > u64::try_from(keep).unwrap_or(u64::MAX);
         let kept = match keep {
             0 => Kept::Nothing,
@@ -141,6 +182,7 @@ impl RequestBody {
             ahead,
             incoming,
             progress,
+            trailers,
         }
     }
 
@@ -153,8 +195,14 @@ impl RequestBody {
     }
 }
 
-/// Why a body does not go on.
-type Broken = Box<dyn std::error::Error + Send + Sync>;
+/// Trailers are no way round the limits of a head. How many they are, the HTTP/1 library counts itself.
+fn bounded(frame: Result<Frame<Bytes>, hyper::Error>, most: usize) -> Result<Frame<Bytes>, Broken> {
+    let frame = frame.map_err(Broken::Read)?;
+    match frame.trailers_ref() {
+        Some(trailers) if trailers.len() > most || are_too_long(&frame) => Err(Broken::Trailers),
+        _ => Ok(frame),
+    }
+}
 
 impl Body for RequestBody {
     type Data = Bytes;
@@ -171,15 +219,13 @@ impl Body for RequestBody {
                 ahead,
                 incoming,
                 progress,
+                trailers,
             } => {
                 let polled = match ahead.pop_front() {
                     Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
-                    None => match Pin::new(&mut *incoming).poll_frame(cx) {
-                        Poll::Ready(Some(Ok(frame))) if are_too_long(&frame) => {
-                            Poll::Ready(Some(Err("its trailers are too long".into())))
-                        }
-                        polled => polled.map_err(Broken::from),
-                    },
+                    None => Pin::new(&mut *incoming)
+                        .poll_frame(cx)
+                        .map(|came| came.map(|frame| bounded(frame, *trailers))),
                 };
                 progress.awaited.store(polled.is_pending(), Relaxed);
                 match &polled {

@@ -331,6 +331,32 @@ fn more_than_100_fields_are_431() {
 }
 
 #[test]
+fn more_than_100_trailer_fields_are_refused() {
+    let upstream = Upstream::answering("ok");
+    let proxy = Proxy::start(straight_to(&upstream));
+    let ended = |count| {
+        let list = fields(Some((":method", Some("POST"))), &[("trailer", "x")]);
+        let frames = [
+            frame(HEADERS, END_HEADERS, 1, &literals(&list)),
+            frame(DATA, 0, 1, b"abcd"),
+            frame(
+                HEADERS,
+                END_STREAM | END_HEADERS,
+                1,
+                &literals(&vec![("x", "1"); count]),
+            ),
+        ];
+        exchange(&proxy, &frames).unwrap()
+    };
+    assert_eq!(ended(100), Ended::Answered(Some(200)));
+    assert_eq!(ended(101), Ended::Answered(Some(400)));
+    assert_eq!(ended(1500), Ended::Answered(Some(400)));
+    let whole = upstream.requests();
+    let whole = whole.iter().filter(|received| received.complete).count();
+    assert_eq!(whole, 1);
+}
+
+#[test]
 fn bodies_that_do_not_keep_their_length_are_never_whole() {
     let upstream = Upstream::answering("ok");
     let proxy = Proxy::start(straight_to(&upstream));
