@@ -122,6 +122,7 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let needs_restart = self.differences(&plan);
+        plan.make_tls_ready();
         let hash = plan.hash.clone();
         let table = Table::install(plan, &self.live, self.workers).map_err(|e| e.to_string())?;
         self.tables.store(Arc::new(table));

@@ -102,6 +102,7 @@ pub(super) fn serve(
     let workers = workers(count, &tables, (&log, traces), &stopping);
     let server = Server::start(workers.clone(), bound, Arc::clone(&stopping))
         .context("cannot start the workers")?;
+    make_tls_ready(&tables).context("cannot start a thread")?;
     let (told, lived) = (Arc::clone(&tables), Arc::clone(&live));
     let reloader = Arc::new(Reloader::new(config.to_owned(), told, lived, count));
     let admin = Arc::new(Admin {
@@ -132,6 +133,15 @@ pub(super) fn serve(
         tokio::spawn(admin::serve(admin_socket, admin::router(admin)));
         running.with_tokens(beside).await
     })
+}
+
+/// Reads what TLS to the upstreams needs while the workers answer already. Nothing waits for that thread but a
+/// request that needs the same.
+fn make_tls_ready(tables: &Arc<ArcSwap<Table>>) -> std::io::Result<()> {
+    let tables = Arc::clone(tables);
+    let thread = std::thread::Builder::new().name("trust".to_owned());
+    thread.spawn(move || tables.load().plan.make_tls_ready())?;
+    Ok(())
 }
 
 /// Keeps the tokens fresh that are held for callers, and tells everyone what changes.

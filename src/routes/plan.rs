@@ -313,6 +313,13 @@ pub enum Rung {
 }
 
 impl Plan {
+    /// Reads what TLS to the upstreams needs, the machine's trust store among it, so that no request
+    /// waits for files. What cannot be read is the answer of those who need it.
+    pub fn make_tls_ready(&self) {
+        let speak = self.upstreams.iter().filter(|up| up.target.tls());
+        speak.for_each(|up| drop(up.tls.config()));
+    }
+
     /// Whether a parameter of the route may have this value: by its upstream's own list where there
     /// is one, else by the profile's.
     pub fn allows(&self, route: &RoutePlan, name: &str, value: &str) -> bool {

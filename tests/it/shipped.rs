@@ -5,25 +5,51 @@ use crate::support::proxy::File;
 use crate::support::verbs::{project, verb_in};
 use crate::support::*;
 
-/// The shipped file on addresses of its own, with Vapi and Twilio at `upstream`.
-fn shipped(upstream: &Upstream, environment: &[(&str, &str)]) -> Proxy {
+/// The shipped file, for addresses of its own.
+fn file() -> File {
     let text = crate::support::verbs::shipped("proxy.yaml");
-    let file = File::write(&format!("# @LISTEN@ @ADMIN@\n{text}"));
+    File::write(&format!("# @LISTEN@ @ADMIN@\n{text}"))
+}
+
+fn on(file: File, environment: &[(&str, &str)]) -> Proxy {
     let (listen, admin) = (
         file.address("LISTEN").to_string(),
         file.address("ADMIN").to_string(),
     );
-    let url = upstream.url();
     let own = [
         ("TRUNKLINE_LISTEN", listen.as_str()),
         ("TRUNKLINE_ADMIN", admin.as_str()),
+    ];
+    Proxy::on(file, &[own.as_slice(), environment].concat())
+}
+
+/// The shipped file on addresses of its own, with Vapi and Twilio at `upstream`.
+fn shipped(upstream: &Upstream, environment: &[(&str, &str)]) -> Proxy {
+    let url = upstream.url();
+    let vendors = [
         ("VAPI_URL", url.as_str()),
         ("TWILIO_URL", url.as_str()),
         ("GOOGLE_CALENDAR_URL", url.as_str()),
         ("GMAIL_URL", url.as_str()),
         ("GRAPH_URL", url.as_str()),
     ];
-    Proxy::on(file, &[own.as_slice(), environment].concat())
+    on(file(), &[vendors.as_slice(), environment].concat())
+}
+
+/// The vendors are reached by TLS, and the machine's trust store is on a disk that does not answer: what
+/// needs no vendor is answered at once.
+#[test]
+fn what_needs_no_vendor_does_not_wait_for_the_trust_store() {
+    let file = file();
+    let store = file.beside("store.pem", "");
+    std::fs::remove_file(&store).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&store).status();
+    assert!(made.unwrap().success());
+    let mut proxy = on(file, &[("SSL_CERT_FILE", store.to_str().unwrap())]);
+    let stub = proxy.get("/google/calendar/v3/calendars/primary/events");
+    assert_eq!(stub.status, 200, "{}", stub.text());
+    assert_eq!(proxy.ask(&get("/readyz")).status, 200);
+    assert!(proxy.stop().success());
 }
 
 const ROOMY: (&str, &str) = ("RATE_LIMIT_PER_MINUTE", "1000");

@@ -198,7 +198,7 @@ pub(super) fn tls(notes: &mut Notes<'_>, at: &At, written: &UpstreamTls) -> Tls 
     }
     let ours = settings.identity.is_some();
     let tls = Tls::new(settings);
-    if let (true, Err(why)) = (ours, tls.config()) {
+    if ours && let Err(why) = tls.config() {
         let what = format!("certificate and key cannot be used together: {why}");
         notes.problem(
             &at.key("client_certificate_file"),
