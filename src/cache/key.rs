@@ -5,7 +5,8 @@
 //! that differ from call to call by their nature (traces, conditions, directives for caches). Nothing
 //! here prints or keeps a credential.
 
-use crate::guard::{Account, Digest, Parts};
+use crate::guard::{Digest, Parts};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
 
@@ -51,8 +52,8 @@ pub struct Wanted<'a> {
     pub host: Option<&'a HeaderValue>,
     /// Its query, raw; an empty one differs from none.
     pub query: Option<&'a str>,
-    /// On whose account.
-    pub account: &'a Account,
+    /// The name of the credential that we add; without one, it is the account of its Authorization fields.
+    pub injected: Option<&'a str>,
     /// Which client's, where the credential is not its own.
     pub client: Option<u128>,
     /// Its fields.
@@ -68,24 +69,28 @@ pub struct Wanted<'a> {
 impl Key {
     /// The key of that request.
     pub fn of(wanted: &Wanted<'_>) -> Key {
-        let mut parts = digest("answer");
+        let mut parts = digest("request");
+        let client = wanted.client.map(u128::to_be_bytes);
+        let may_lack = [
+            wanted.host.map(HeaderValue::as_bytes),
+            wanted.query.map(str::as_bytes),
+            wanted.injected.map(str::as_bytes),
+            client.as_ref().map(<[u8; 16]>::as_slice),
+        ];
+        parts.add(&may_lack.map(|part| u8::from(part.is_some())));
+        for part in may_lack.into_iter().flatten() {
+            parts.add(part);
+        }
         parts.add(wanted.route.as_bytes());
         add_place(&mut parts, &wanted.place);
-        parts.maybe(wanted.host.map(HeaderValue::as_bytes));
-        parts.maybe(wanted.query.map(str::as_bytes));
-        parts.add(wanted.account.bytes());
-        parts.maybe(
-            wanted
-                .client
-                .map(u128::to_be_bytes)
-                .as_ref()
-                .map(|c| &c[..]),
-        );
+        // Whose account it is, no route can leave out.
+        let is_account = |name: &HeaderName| wanted.injected.is_none() && name == AUTHORIZATION;
         let counts = |name: &HeaderName| {
-            !differs_by_nature(name.as_str())
-                && name != wanted.correlation
-                && Some(name) != wanted.replaced
-                && !wanted.ignore.contains(name)
+            is_account(name)
+                || !differs_by_nature(name.as_str())
+                    && name != wanted.correlation
+                    && Some(name) != wanted.replaced
+                    && !wanted.ignore.contains(name)
         };
         let mut lines: Vec<_> = wanted.fields.iter().filter(|line| counts(line.0)).collect();
         // Lines of one name stay in their order.
@@ -309,7 +314,7 @@ mod tests {
         path: String,
         host: Option<HeaderValue>,
         query: Option<String>,
-        account: Option<Account>,
+        injected: Option<&'static str>,
         client: Option<u128>,
         fields: HeaderMap,
         ignore: Vec<HeaderName>,
@@ -323,7 +328,7 @@ mod tests {
             path: "/a".to_owned(),
             host: None,
             query: None,
-            account: None,
+            injected: None,
             client: None,
             fields: fields(lines),
             ignore: Vec::new(),
@@ -346,10 +351,7 @@ mod tests {
                 },
                 host: self.host.as_ref(),
                 query: self.query.as_deref(),
-                account: self
-                    .account
-                    .as_ref()
-                    .unwrap_or(&Account::sent(&self.fields)),
+                injected: self.injected,
                 client: self.client,
                 fields: &self.fields,
                 ignore: &self.ignore,
@@ -372,8 +374,10 @@ mod tests {
             raw(&[]).with(|r| r.host = Some(HeaderValue::from_static("t2.example"))),
             raw(&[]).with(|r| r.query = Some(String::new())),
             raw(&[]).with(|r| r.query = Some("a=1".to_owned())),
-            raw(&[]).with(|r| r.account = Some(Account::injected("x"))),
+            raw(&[]).with(|r| r.injected = Some("x")),
             raw(&[]).with(|r| r.client = Some(1)),
+            raw(&[]).with(|r| r.query = Some("x".to_owned())),
+            raw(&[]).with(|r| r.host = Some(HeaderValue::from_static("x"))),
             raw(&[("authorization", "Bearer a")]).key(),
             raw(&[("authorization", "Bearer b")]).key(),
             raw(&[("x-api-key", "a")]).key(),
@@ -405,6 +409,12 @@ mod tests {
         ] {
             assert_eq!(raw(&[(name, "1")]).key(), plain, "{name}");
         }
+        let account = raw(&[("authorization", "Bearer a")]);
+        assert_ne!(
+            account.with(|r| r.ignore = vec![AUTHORIZATION]),
+            plain,
+            "no route can leave out whose account it is"
+        );
         let agent = raw(&[("user-agent", "a")]);
         assert_eq!(
             agent.with(|r| r.ignore = vec![http::header::USER_AGENT]),

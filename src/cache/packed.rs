@@ -178,7 +178,6 @@ const _: () = assert!(SHA256_OUTPUT_LEN > 0, "a held field differs from none");
 mod tests {
     use super::super::key::{Key, Place, Resource, Wanted};
     use super::*;
-    use crate::guard::Account;
     use proptest::prelude::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -202,7 +201,7 @@ mod tests {
             place,
             host: None,
             query: None,
-            account: &Account::injected("a"),
+            injected: Some("a"),
             client: None,
             fields: &HeaderMap::new(),
             ignore: &[],

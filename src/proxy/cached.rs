@@ -306,7 +306,7 @@ fn key(exchange: &Exchange, cache: &RouteCache, prepared: &Prepared) -> Key {
         place: place(prepared),
         host: prepared.named_host(),
         query: prepared.head.uri.query(),
-        account: &exchange.account(fields),
+        injected: held.map(|credential| credential.name.as_str()),
         client: held.filter(|_| !cache.settings.shared).and(client),
         fields,
         replaced: held.map(|credential| &credential.header),

@@ -5,7 +5,6 @@
 use super::*;
 use crate::cache::{Freshness, Head, Place, Selecting, Wanted};
 use crate::clock;
-use crate::guard::Account;
 use bytes::Bytes;
 use http::StatusCode;
 use proptest::prelude::*;
@@ -22,7 +21,7 @@ fn entry(route: &str, path: &str, size: usize) -> Arc<Kept> {
         place,
         host: None,
         query: None,
-        account: &Account::sent(&fields),
+        injected: None,
         client: None,
         fields: &fields,
         ignore: &[],
