@@ -7,6 +7,7 @@
 
 use super::kept::{Head, Home, Kept};
 use bytes::Bytes;
+use http::HeaderValue;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,7 @@ pub enum Landing {
     /// The kept answer still holds.
     Confirmed(Arc<Kept>),
     /// The kept answer, stale: the origin failed, for this reason.
-    Instead(Arc<Kept>, &'static str),
+    Instead(Arc<Kept>, (&'static str, Option<HeaderValue>)),
     /// Nothing that may be shared: each asks for itself.
     Alone,
 }

@@ -26,7 +26,7 @@ use crate::clock::{self, Instant};
 use crate::fleet::Shelf;
 use bytes::Bytes;
 use flight::Flight;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use packed::Mark;
 use second::{Kind, Second};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -307,8 +307,9 @@ impl Lease {
         entry
     }
 
-    /// The origin failed: all who follow have the kept answer in its place.
-    pub fn stand_in(self, entry: &Arc<Kept>, why: &'static str) {
+    /// The origin failed: all who follow have the kept answer in its place, and are told why in a word
+    /// and as `Proxy-Status`.
+    pub fn stand_in(self, entry: &Arc<Kept>, why: (&'static str, Option<HeaderValue>)) {
         self.cache.lock().forget(&self.flight);
         self.flight.land(Landing::Instead(Arc::clone(entry), why));
     }

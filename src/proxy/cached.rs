@@ -30,7 +30,7 @@ use crate::routes::table::RouteCache;
 use crate::telemetry::handles::CacheResult;
 use crate::telemetry::metrics::Source;
 use bytes::Bytes;
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -141,8 +141,7 @@ pub(super) async fn answer(
             return on_its_own(exchange, word, CacheResult::Bypass, (way, ready, body)).await;
         }
         For::Late(entry) => {
-            let word = "trunkline; fwd=uri-miss";
-            return own_or_kept(exchange, (entry, &asked, word), (way, ready, body)).await;
+            return own_or_kept(exchange, (entry, &asked), (way, ready, body)).await;
         }
         For::Look(home) => return look(exchange, (kept, home, &asked), (way, ready, body)).await,
         For::Another(key, follower) => (key, follower),
@@ -191,10 +190,21 @@ fn stand_in(
 ) -> Option<Given> {
     let may = |kept: &&Arc<Kept>| kept.head.freshness.stands_in(&asked.said, clock::now());
     let kept = entry.filter(may)?;
-    let why = refusal.reason.label();
+    Some(in_place(exchange, kept, asked, told(refusal)))
+}
+
+/// Why a kept answer is given: in a word, and as `Proxy-Status`.
+type Why = (&'static str, Option<HeaderValue>);
+
+fn told(why: &Refusal) -> Why {
+    (why.reason.label(), why.proxy_status(None))
+}
+
+/// The kept answer, with why it is given.
+fn in_place(exchange: &mut Exchange, kept: &Kept, asked: &Asked, (why, status): Why) -> Given {
+    exchange.proxy_status = status;
     exchange.reason = Some(why);
-    exchange.proxy_status = refusal.proxy_status(None);
-    Some(Given::instead(exchange, kept, asked, why))
+    Given::instead(exchange, kept, asked, why)
 }
 
 /// Goes to the upstream for all who follow.
@@ -270,7 +280,7 @@ async fn follow(
             if entry.head.selecting.fits(fields)
                 && entry.head.freshness.stands_in(&asked.said, clock::now()) =>
         {
-            Some(Given::instead(exchange, &entry, asked, why))
+            Some(in_place(exchange, &entry, asked, why))
         }
         _ => None,
     })

@@ -24,7 +24,7 @@ use crate::routes::plan::Rung;
 use crate::telemetry::metrics::Source;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Response, header};
+use http::{Response, StatusCode, header};
 use std::sync::Arc;
 
 /// What is needed to ask somebody else: the request as it came.
@@ -99,6 +99,11 @@ pub fn follows_answer(
     let undone = creates && read.created == Created::NeverProcessed;
     let failed = read.outcome == Outcome::Failure && (undone || repeatable(exchange, creates));
     failed.then(|| Refusal::answered(answered.0.status()))
+}
+
+/// The refusal that an answer amounts to where a kept one may be given instead (RFC 5861 4).
+pub fn is_failed(status: StatusCode) -> Option<Refusal> {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504).then(|| Refusal::answered(status))
 }
 
 fn repeatable(exchange: &Exchange, creates: bool) -> bool {

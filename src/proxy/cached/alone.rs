@@ -3,7 +3,7 @@
 
 use crate::cache::{Asked, Cache, Home, Kept};
 use crate::clock;
-use crate::proxy::cached::{Given, How, how, note, second, will_do};
+use crate::proxy::cached::{How, how, in_place, note, second, told, will_do};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fallback;
 use crate::proxy::forward::{self, Ready, Way};
@@ -57,21 +57,21 @@ pub(super) async fn look(
             only-if-cached: send it without to have the upstream asked";
         return Err(Refusal::new(Reason::NotKept, detail).into());
     }
-    let word = match &entry {
-        None => "trunkline; fwd=uri-miss",
-        Some(_) if asked.said.no_cache => "trunkline; fwd=request",
-        Some(_) => "trunkline; fwd=stale",
-    };
-    own_or_kept(exchange, (entry, asked, word), (way, ready, body)).await
+    own_or_kept(exchange, (entry, asked), (way, ready, body)).await
 }
 
 /// Goes to the upstream on its own way. Where that fails, what is kept stands in if it may, before
 /// anything else that could.
 pub(super) async fn own_or_kept(
     exchange: &mut Exchange,
-    (entry, asked, word): (Option<Arc<Kept>>, &Asked, &'static str),
+    (entry, asked): (Option<Arc<Kept>>, &Asked),
     (way, mut ready, body): Going<'_, '_>,
 ) -> Result<Answer, Stop> {
+    let word = match &entry {
+        None => "trunkline; fwd=uri-miss",
+        Some(_) if asked.said.no_cache => "trunkline; fwd=request",
+        Some(_) => "trunkline; fwd=stale",
+    };
     let may = |entry: &&Arc<Kept>| entry.head.freshness.stands_in(&asked.said, clock::now());
     let Some(kept) = entry.as_ref().filter(may) else {
         if let Some(rescue) = &mut ready.rescue {
@@ -82,23 +82,20 @@ pub(super) async fn own_or_kept(
     ready.rescue = None;
     let mut went = forward::dispatch(exchange, way, ready, body.take()).await;
     let why = match &mut went {
-        Err(Stop::Refused(refusal)) if fallback::follows(exchange, refusal, false) => {
-            exchange.proxy_status = refusal.proxy_status(None);
-            refusal.reason.label()
+        Err(Stop::Refused(refusal)) => {
+            fallback::follows(exchange, refusal, false).then(|| refusal.as_ref().clone())
         }
-        Ok(Answer::Upstream(brought))
-            if matches!(brought.0.0.status().as_u16(), 500 | 502 | 503 | 504) =>
-        {
-            brought.0.1.conclude();
-            "upstream_error"
+        Ok(Answer::Upstream(brought)) => {
+            let why = fallback::is_failed(brought.0.0.status());
+            why.inspect(|_| brought.0.1.conclude())
         }
-        _ => {
-            exchange.cache_status = Some(HeaderValue::from_static(word));
-            note(exchange, CacheResult::Miss);
-            return went;
-        }
+        _ => None,
     };
-    exchange.reason = Some(why);
-    let given = Given::instead(exchange, kept, asked, why);
+    let Some(why) = why else {
+        exchange.cache_status = Some(HeaderValue::from_static(word));
+        note(exchange, CacheResult::Miss);
+        return went;
+    };
+    let given = in_place(exchange, kept, asked, told(&why));
     Ok(Answer::Given(Box::new(given)))
 }

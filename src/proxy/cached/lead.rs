@@ -10,7 +10,7 @@ use crate::cache::{Answer as Seen, Asked, Head, Kept, Lease, NotKept, Selecting,
 use crate::clock::{self, Instant};
 use crate::policy::outcome::Outcome;
 use crate::proxy::cached::stream::Stream;
-use crate::proxy::cached::{Given, How, second};
+use crate::proxy::cached::{Given, How, in_place, second, told};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fallback;
 use crate::proxy::forward::{self, Answered, Brought, Prepared, Way};
@@ -159,18 +159,17 @@ struct Landed<'a, 'w> {
 
 impl Landed<'_, '_> {
     /// The kept answer in place of the one that did not come.
-    fn instead(&mut self, flying: Flying, entry: &Arc<Kept>, why: &'static str) -> Came {
-        flying.lease.stand_in(entry, why);
-        self.exchange.reason = Some(why);
-        Came::Given(Given::instead(self.exchange, entry, &flying.asked, why))
+    fn instead(&mut self, flying: Flying, entry: &Arc<Kept>, why: &Refusal) -> Came {
+        let why = told(why);
+        flying.lease.stand_in(entry, why.clone());
+        Came::Given(in_place(self.exchange, entry, &flying.asked, why))
     }
 
     fn failed(mut self, flying: Flying, refusal: Refusal) -> (Came, Option<Stream>) {
         if fallback::follows(self.exchange, &refusal, false)
             && let Some(entry) = flying.stands_in()
         {
-            self.exchange.proxy_status = refusal.proxy_status(None);
-            return (self.instead(flying, &entry, refusal.reason.label()), None);
+            return (self.instead(flying, &entry, &refusal), None);
         }
         drop(flying);
         self.missed("uri-miss");
@@ -179,10 +178,10 @@ impl Landed<'_, '_> {
 
     fn answered(mut self, flying: Flying, went: Brought) -> (Came, Option<Stream>) {
         let status = went.0.0.status();
-        if matches!(status.as_u16(), 500 | 502 | 503 | 504)
+        if let Some(why) = fallback::is_failed(status)
             && let Some(entry) = flying.stands_in()
         {
-            return (self.instead(flying, &entry, "upstream_error"), None);
+            return (self.instead(flying, &entry, &why), None);
         }
         if status == StatusCode::NOT_MODIFIED
             && let Some(entry) = flying.entry.clone()

@@ -14,14 +14,15 @@ fn once(said: &str, then: Step) -> Upstream {
 
 #[test]
 fn a_stale_answer_stands_in_when_the_upstream_fails() {
-    for (then, why) in [
-        (close(), "upstream_reset"),
-        (reset(), "upstream_reset"),
-        (hang(), "upstream_timeout"),
-        (reply(500), "upstream_error"),
-        (reply(502), "upstream_error"),
-        (reply(503), "upstream_error"),
-        (reply(504), "upstream_error"),
+    let failed = |status: u16| (reply(status), "upstream_error", Some(status));
+    for (then, why, received) in [
+        (close(), "upstream_reset", None),
+        (reset(), "upstream_reset", None),
+        (hang(), "upstream_timeout", None),
+        failed(500),
+        failed(502),
+        failed(503),
+        failed(504),
     ] {
         let up = once("", then);
         let keys = "timeouts: { first_byte: 300ms }, breaker: { enabled: false }";
@@ -43,7 +44,15 @@ fn a_stale_answer_stands_in_when_the_upstream_fails() {
             "{status}"
         );
         assert!(stale.header("Age").is_some());
+        let own = stale.header("Proxy-Status").unwrap();
+        let what = match received {
+            Some(received) => format!("received-status={received}; details=\"{why}\""),
+            None => format!("details=\"{why}\""),
+        };
+        assert!(own.contains(&what), "{own}");
         assert_eq!(results(&proxy, "stale"), 1.0);
+        let asked = proxy.send(&head("/a"));
+        assert_eq!(asked.header("Proxy-Status"), Some(own), "HEAD, {why}");
     }
 }
 
