@@ -92,7 +92,8 @@ impl Key {
                     && Some(name) != wanted.replaced
                     && !wanted.ignore.contains(name)
         };
-        let mut lines: Vec<_> = wanted.fields.iter().filter(|line| counts(line.0)).collect();
+        let mut lines = Vec::with_capacity(wanted.fields.len());
+        lines.extend(wanted.fields.iter().filter(|line| counts(line.0)));
         // Lines of one name stay in their order.
         lines.sort_by_key(|line| line.0.as_str());
         for group in lines.chunk_by(|a, b| a.0 == b.0) {
