@@ -77,9 +77,17 @@ impl Key {
             wanted.injected.map(str::as_bytes),
             client.as_ref().map(<[u8; 16]>::as_slice),
         ];
-        parts.add(&may_lack.map(|part| u8::from(part.is_some())));
+        let [host, query, injected, own] = may_lack.map(|part| u8::from(part.is_some()));
+        let [a, b, c, d] = u32::try_from(wanted.ignore.len())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes();
+        parts.add(&[host, query, injected, own, a, b, c, d]);
         for part in may_lack.into_iter().flatten() {
             parts.add(part);
+        }
+        // What was kept while fields were left out is not for the time when they count again.
+        for name in wanted.ignore {
+            parts.add(name.as_str().as_bytes());
         }
         parts.add(wanted.route.as_bytes());
         add_place(&mut parts, &wanted.place);
@@ -167,10 +175,9 @@ impl Resource {
 /// Whether a field says nothing about what is wanted: it ties the request to others, is about the
 /// connection or about caches, or is counted elsewhere.
 fn differs_by_nature(name: &str) -> bool {
-    const TRACES: [&str; 12] = [
+    const TRACES: [&str; 11] = [
         "traceparent",
         "tracestate",
-        "baggage",
         "b3",
         "x-request-id",
         "request-id",
@@ -181,7 +188,7 @@ fn differs_by_nature(name: &str) -> bool {
         "uber-trace-id",
         "elastic-apm-traceparent",
     ];
-    const PLUMBING: [&str; 11] = [
+    const PLUMBING: [&str; 10] = [
         "host",
         "via",
         "date",
@@ -192,7 +199,6 @@ fn differs_by_nature(name: &str) -> bool {
         "if-modified-since",
         "priority",
         "x-forwarded-for",
-        "idempotency-key",
     ];
     TRACES.contains(&name)
         || PLUMBING.contains(&name)
@@ -386,6 +392,8 @@ mod tests {
             raw(&[("x-forwarded-host", "evil")]).key(),
             raw(&[("accept", "a")]).key(),
             raw(&[("cookie", "a=1")]).key(),
+            raw(&[("baggage", "a=1")]).key(),
+            raw(&[("idempotency-key", "a")]).key(),
             raw(&[("x-a", "b"), ("x-a", "c")]).key(),
             raw(&[("x-a", "b"), ("x-b", "c")]).key(),
             raw(&[("x-a", ""), ("x-b", "c")]).key(),
@@ -416,10 +424,12 @@ mod tests {
             plain,
             "no route can leave out whose account it is"
         );
-        let agent = raw(&[("user-agent", "a")]);
-        assert_eq!(
-            agent.with(|r| r.ignore = vec![http::header::USER_AGENT]),
-            plain
+        let left_out = |r: &mut Raw| r.ignore = vec![http::header::USER_AGENT];
+        let agent = raw(&[("user-agent", "a")]).with(left_out);
+        assert_eq!(agent, raw(&[]).with(left_out));
+        assert_ne!(
+            agent, plain,
+            "and what is kept so is not for who leaves nothing out"
         );
     }
 
