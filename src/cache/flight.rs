@@ -3,11 +3,16 @@
 //! The answer passes through a buffer from which everyone reads at their own pace, the leader included;
 //! nobody's leaving ends it for the others. Up to a bound all of it is held, to be kept when it ends. An
 //! answer that outgrows the bound goes on for those who read already, no faster than the slowest of
-//! them, and is not kept. What is not to be shared is never put into the buffer: then each goes alone.
+//! them, and is not kept; who has held the others up for too long is cut off. What is not to be shared is
+//! never put into the buffer: then each goes alone.
 
+use super::directives::Directives;
 use super::kept::{Head, Home, Kept};
+use super::verdict::Use;
+use crate::clock::{self, Duration, Instant};
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +21,8 @@ use tokio::sync::watch;
 
 /// Of an answer that has outgrown the bound, so much is read ahead of the slowest reader.
 const WINDOW: usize = 256 * 1024;
+/// For so long, in all, may the slowest reader hold up others who have read all there is.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What came of a request to the origin, for those who wait for it.
 #[derive(Debug, Clone)]
@@ -28,6 +35,8 @@ pub enum Landing {
     Confirmed(Arc<Kept>),
     /// The kept answer, stale: the origin failed, for this reason.
     Instead(Arc<Kept>, (&'static str, Option<HeaderValue>)),
+    /// None, for all who ask: the word for it is the asker's own.
+    Failed(Arc<dyn Any + Send + Sync>),
     /// Nothing that may be shared: each asks for itself.
     Alone,
 }
@@ -63,6 +72,10 @@ struct Buffer {
     held: usize,
     outgrown: bool,
     end: Option<Result<(), Arc<str>>>,
+    /// Since when somebody has read all there is, and waits for the slowest.
+    starved: Option<Instant>,
+    /// How long that was before.
+    held_up: Duration,
     readers: HashMap<u64, Place>,
     next_reader: u64,
     writer: Option<Waker>,
@@ -72,6 +85,8 @@ struct Buffer {
 struct Place {
     next: usize,
     waker: Option<Waker>,
+    /// It was too slow, and gets no more.
+    cut: bool,
 }
 
 impl Flight {
@@ -88,6 +103,20 @@ impl Flight {
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether what comes is for a request with these fields that says this, as far as is known yet: what
+    /// has come before the request is given to it only as a kept answer would be.
+    pub(super) fn may_answer(&self, fields: &HeaderMap, said: &Directives, now: Instant) -> bool {
+        match &*self.landed.borrow() {
+            None => true,
+            Some(Landing::Streams(head)) => {
+                head.selecting.fits(fields) && head.freshness.for_request(said, now) == Use::Fresh
+            }
+            // It goes on, to bring another.
+            Some(Landing::Found(entry)) => entry.head.selecting.fits(fields),
+            Some(_) => false,
+        }
     }
 
     /// Another who waits for it. `None`: its beginning is gone.
@@ -133,36 +162,62 @@ impl Flight {
         });
     }
 
-    /// Hands a piece to all readers. `false`: the answer has outgrown its bounds with this one.
+    /// Hands a piece to all readers. `true`: the answer has outgrown its bounds with this one.
     pub(super) fn push(&self, chunk: Bytes) -> bool {
         let mut buffer = self.buffer();
+        if let Some(since) = buffer.starved.take() {
+            buffer.held_up += clock::now().saturating_duration_since(since);
+        }
         let all = self.bounds.held.fetch_add(chunk.len(), Relaxed) + chunk.len();
         buffer.held += chunk.len();
         buffer.chunks.push_back(chunk);
         let fits = buffer.held <= self.bounds.one && all <= self.bounds.all;
-        if !fits && !buffer.outgrown {
+        let outgrows = !fits && !buffer.outgrown;
+        if outgrows {
             buffer.outgrown = true;
             self.trim(&mut buffer);
         }
         wake_readers(&mut buffer);
-        !buffer.outgrown
+        outgrows
     }
 
     /// Ready when another piece may come. Of an answer that is to be kept, all may.
     pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut buffer = self.buffer();
-        if !buffer.outgrown || buffer.held < WINDOW || buffer.readers.is_empty() {
+        if !buffer.outgrown || buffer.held < WINDOW || buffer.is_deserted() {
             return Poll::Ready(());
         }
         buffer.writer = Some(cx.waker().clone());
         Poll::Pending
     }
 
+    /// Cuts off the slowest reader, if the others have had patience with it for long enough.
+    pub(super) fn cut_who_holds_up(&self, now: Instant) {
+        let mut buffer = self.buffer();
+        let end = buffer.first + buffer.chunks.len();
+        let since = buffer
+            .starved
+            .filter(|_| buffer.reading().any(|p| p.next >= end));
+        let Some(since) = since else {
+            return;
+        };
+        if buffer.held_up + now.saturating_duration_since(since) < PATIENCE {
+            return;
+        }
+        let reading = buffer.readers.values_mut().filter(|place| !place.cut);
+        if let Some(slowest) = reading.min_by_key(|place| place.next) {
+            slowest.cut = true;
+        }
+        buffer.starved = None;
+        buffer.held_up = Duration::ZERO;
+        self.trim(&mut buffer);
+    }
+
     /// Nobody reads what cannot be kept either.
     pub(super) fn is_deserted(&self) -> bool {
         let buffer = self.buffer();
         let kept = !buffer.outgrown && !self.is_void();
-        buffer.readers.is_empty() && !kept
+        buffer.is_deserted() && !kept
     }
 
     /// The end has come; after a break, readers get an error where it happened.
@@ -189,7 +244,7 @@ impl Flight {
         if !buffer.outgrown {
             return;
         }
-        let least = buffer.readers.values().map(|place| place.next).min();
+        let least = buffer.reading().map(|place| place.next).min();
         let end = buffer.first + buffer.chunks.len();
         while buffer.first < least.unwrap_or(end) {
             let Some(chunk) = buffer.chunks.pop_front() else {
@@ -202,6 +257,17 @@ impl Flight {
         if let Some(writer) = buffer.writer.take() {
             writer.wake();
         }
+    }
+}
+
+impl Buffer {
+    /// Those who are not cut off.
+    fn reading(&self) -> impl Iterator<Item = &Place> {
+        self.readers.values().filter(|place| !place.cut)
+    }
+
+    fn is_deserted(&self) -> bool {
+        self.reading().next().is_none()
     }
 }
 
@@ -254,6 +320,10 @@ impl Reader {
         let Some(place) = buffer.readers.get_mut(&self.id) else {
             return Poll::Ready(None);
         };
+        if place.cut {
+            let why = "it was read too slowly for those who share it";
+            return Poll::Ready(Some(Err(Arc::from(why))));
+        }
         let at = place.next.checked_sub(buffer.first);
         if let Some(chunk) = at.and_then(|at| buffer.chunks.get(at)).cloned() {
             place.next += 1;
@@ -265,6 +335,9 @@ impl Reader {
             Some(Err(why)) => Poll::Ready(Some(Err(Arc::clone(why)))),
             None => {
                 place.waker = Some(cx.waker().clone());
+                if buffer.outgrown && buffer.held >= WINDOW {
+                    buffer.starved.get_or_insert_with(clock::now);
+                }
                 Poll::Pending
             }
         }

@@ -169,7 +169,13 @@ impl Kept {
             fields: &fields,
             ..*answer
         };
+        // It varies by more than a request shows from now on, and the kept one's own field says less.
+        let varies_by_all = verdict::varies_by_all(answer.fields);
         let verdict = verdict::keep(settings, &merged);
+        let verdict = match varies_by_all {
+            true => Err(NotKept::Forbidden),
+            false => verdict,
+        };
         let freshness = verdict.unwrap_or(Freshness {
             came: answer.came,
             ..self.head.freshness

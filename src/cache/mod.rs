@@ -22,21 +22,24 @@ pub use second::{Sought, Writes};
 pub use store::Holding;
 pub use verdict::{Answer, Freshness, NotKept, Settings, Use, keep};
 
-use crate::clock::{self, Instant};
+use crate::clock::{self, Duration, Instant};
 use crate::fleet::Shelf;
 use bytes::Bytes;
 use flight::Flight;
 use http::{HeaderMap, HeaderValue};
 use packed::Mark;
 use second::{Kind, Second};
+use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
 use store::Store;
 
 /// All answers of a process take at most so many bytes, unless the file says otherwise.
 pub const MOST: u64 = 64 << 20;
 /// One body takes at most so many, unless the file says otherwise.
 pub const LARGEST: u64 = 1 << 20;
+
+/// How often it is looked at who holds up an answer.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What is kept, shared by every worker; a clone is the same.
 #[derive(Clone)]
@@ -136,19 +139,19 @@ impl Cache {
         match (entry, may) {
             (Some(entry), Some(Use::Fresh)) => Entered::Kept(entry, None),
             (Some(entry), Some(Use::WhileRevalidating)) => {
-                let idle = store.flight(key).is_none();
+                let idle = store.flight(key, fields, said, now).is_none();
                 let lease = idle.then(|| self.lease(&mut store, home(), now));
                 Entered::Kept(entry, lease)
             }
             (entry, _) => {
-                if let Some(follower) = store.flight(key).and_then(Flight::follow) {
+                let flight = store.flight(key, fields, said, now);
+                if let Some(follower) = flight.and_then(Flight::follow) {
                     return Entered::Follow(follower);
                 }
-                let fresh = entry.as_ref().map(|e| e.head.freshness.left(now));
-                let forward = match fresh {
+                let forward = match entry.as_ref().map(|entry| &entry.head.freshness) {
                     None if others => Forward::VaryMiss,
                     None => Forward::Miss,
-                    Some(left) if left.is_zero() => Forward::Stale,
+                    Some(known) if known.left(now).is_zero() || known.always_ask => Forward::Stale,
                     Some(_) => Forward::Request,
                 };
                 Entered::Lead(self.lease(&mut store, home(), now), entry, forward)
@@ -173,7 +176,8 @@ impl Cache {
         self.lock().drop_resources(resources)
     }
 
-    /// Something at the origin may have changed: what showed it is stale from now on.
+    /// Something at the origin may have changed, or still be about to: what showed it is stale from now on,
+    /// and for a while what comes is asked about again.
     pub fn maybe_changed(&self, resources: &[Resource], now: Instant) {
         if let Some(second) = self.second.get() {
             second.changed(resources, Kind::Perhaps);
@@ -242,14 +246,13 @@ impl Lease {
     fn keep(&mut self, entry: &Arc<Kept>) {
         let mut store = self.cache.lock();
         let holds = store.holds(&self.flight);
-        if holds {
-            store.put(Arc::clone(entry));
-        }
+        let entry = holds.then(|| store.put(Arc::clone(entry)));
         store.forget(&self.flight);
         drop(store);
-        if let (true, Some(mark), Some(second)) = (holds, self.mark.take(), self.cache.second.get())
+        if let (Some(entry), Some(mark), Some(second)) =
+            (entry, self.mark.take(), self.cache.second.get())
         {
-            second.keep(entry, mark);
+            second.keep(&entry, mark);
         }
     }
 
@@ -267,18 +270,22 @@ impl Lease {
         Some((head, reader))
     }
 
-    /// A piece of that answer. `false`: it is too large to be kept.
-    pub fn push(&self, piece: Bytes) -> bool {
-        let fits = self.flight.push(piece);
-        if !fits {
-            self.cache.lock().forget(&self.flight);
+    /// A piece of that answer. With the one that makes it too large to be kept, it is not followed any
+    /// longer either, nor is its like for a while.
+    pub fn push(&self, piece: Bytes) {
+        if self.flight.push(piece) {
+            let mut store = self.cache.lock();
+            store.forget(&self.flight);
+            store.let_pass(self.flight.home.key, clock::now());
         }
-        fits
     }
 
-    /// Ready when another piece may come.
-    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.flight.poll_room(cx)
+    /// Returns when another piece may come. Who holds the others up for too long is cut off meanwhile.
+    pub async fn room(&self) {
+        let mut room = std::future::poll_fn(|cx| self.flight.poll_room(cx));
+        while tokio::time::timeout(LOOK, &mut room).await.is_err() {
+            self.flight.cut_who_holds_up(clock::now());
+        }
     }
 
     /// Nobody reads, and nothing of it will be kept.
@@ -312,6 +319,12 @@ impl Lease {
     pub fn stand_in(self, entry: &Arc<Kept>, why: (&'static str, Option<HeaderValue>)) {
         self.cache.lock().forget(&self.flight);
         self.flight.land(Landing::Instead(Arc::clone(entry), why));
+    }
+
+    /// The origin failed, and all who follow are told so by this word of the proxy's.
+    pub fn fail(self, why: Arc<dyn Any + Send + Sync>) {
+        self.cache.lock().forget(&self.flight);
+        self.flight.land(Landing::Failed(why));
     }
 
     /// What was kept may not be any longer.

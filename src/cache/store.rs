@@ -6,11 +6,13 @@
 //! passed is spared once).
 
 use super::as_len;
+use super::directives::Directives;
 use super::flight::{Bounds, Flight};
 use super::kept::{Home, Kept};
 use super::key::{Key, Resource};
 use super::verdict::Settings;
 use crate::clock::{Duration, Instant};
+use doubts::Doubts;
 use http::HeaderMap;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -30,8 +32,10 @@ pub(super) struct Store {
     shelves: HashMap<Arc<str>, Shelf>,
     slots: HashMap<Key, Slot>,
     resources: HashMap<Resource, Vec<Key>>,
-    flights: HashMap<Key, Arc<Flight>>,
+    /// More than one under a key where their answers vary, or what one brings is too old for another.
+    flights: HashMap<Key, Vec<Arc<Flight>>>,
     passes: HashMap<Key, Instant>,
+    doubts: Doubts,
     next_serial: u64,
     /// How often something was dropped or doubted.
     changes: u64,
@@ -95,6 +99,7 @@ impl Store {
             resources: HashMap::new(),
             flights: HashMap::new(),
             passes: HashMap::new(),
+            doubts: Doubts::default(),
             next_serial: 0,
             changes: 0,
         }
@@ -131,8 +136,16 @@ impl Store {
         }
     }
 
-    pub(super) fn flight(&self, key: &Key) -> Option<&Arc<Flight>> {
-        self.flights.get(key)
+    /// The latest flight under that key whose answer may be the one for such a request.
+    pub(super) fn flight(
+        &self,
+        key: &Key,
+        fields: &HeaderMap,
+        said: &Directives,
+        now: Instant,
+    ) -> Option<&Arc<Flight>> {
+        let mut latest = self.flights.get(key)?.iter().rev();
+        latest.find(|flight| flight.may_answer(fields, said, now))
     }
 
     /// A flight that others may follow from now on; one whose like was not to be kept flies alone.
@@ -150,7 +163,8 @@ impl Store {
             passes.then_some(self.changes),
         );
         if !passes {
-            self.flights.insert(key, Arc::clone(&flight));
+            let flights = self.flights.entry(key).or_default();
+            flights.push(Arc::clone(&flight));
         }
         flight
     }
@@ -168,17 +182,23 @@ impl Store {
     /// Nobody else follows that flight.
     pub(super) fn forget(&mut self, flight: &Arc<Flight>) {
         let key = &flight.home.key;
-        if self
-            .flights
-            .get(key)
-            .is_some_and(|f| Arc::ptr_eq(f, flight))
-        {
+        let Some(flights) = self.flights.get_mut(key) else {
+            return;
+        };
+        flights.retain(|other| !Arc::ptr_eq(other, flight));
+        if flights.is_empty() {
             self.flights.remove(key);
         }
     }
 
-    /// Keeps an answer, in place of the one that differs from it in age alone.
-    pub(super) fn put(&mut self, entry: Arc<Kept>) {
+    /// Keeps an answer, in place of the one that differs from it in age alone; as it is kept.
+    pub(super) fn put(&mut self, entry: Arc<Kept>) -> Arc<Kept> {
+        let entry = self.doubts.mark(entry);
+        self.place(Arc::clone(&entry));
+        entry
+    }
+
+    fn place(&mut self, entry: Arc<Kept>) {
         let home = entry.head.home.clone();
         let weight = entry.weight();
         let Some(shelf) = self.shelves.get_mut(&home.route) else {
@@ -208,6 +228,12 @@ impl Store {
         });
         let same = |known: &Arc<Kept>| known.head.selecting == entry.head.selecting;
         let replaced = slot.variants.iter().position(same);
+        // An answer that took long to come is none for what was fetched after it.
+        let came = entry.head.freshness.came;
+        let known = replaced.and_then(|at| slot.variants.get(at));
+        if known.is_some_and(|known| known.head.freshness.came > came) {
+            return;
+        }
         let full = (slot.variants.len() >= VARIANTS).then_some(0);
         if let Some(old) = replaced.or(full).and_then(|at| slot.variants.remove(at)) {
             shelf.bytes -= old.weight();
@@ -236,6 +262,7 @@ impl Store {
     /// From now on, what these resources showed is stale.
     pub(super) fn doubt_resources(&mut self, changed: &[Resource], now: Instant) {
         self.ground(|flight| changed.contains(&flight.home.resource));
+        self.doubts.add(changed, now);
         for key in changed
             .iter()
             .filter_map(|r| self.resources.get(r))
@@ -271,12 +298,15 @@ impl Store {
     /// Flights whose answers are neither followed from now on nor kept.
     fn ground(&mut self, which: impl Fn(&Flight) -> bool) {
         self.changes += 1;
-        self.flights.retain(|_, flight| {
-            let grounded = which(flight);
-            if grounded {
-                flight.make_void();
-            }
-            !grounded
+        self.flights.retain(|_, flights| {
+            flights.retain(|flight| {
+                let grounded = which(flight);
+                if grounded {
+                    flight.make_void();
+                }
+                !grounded
+            });
+            !flights.is_empty()
         });
     }
 
@@ -358,6 +388,7 @@ impl Store {
     }
 }
 
+mod doubts;
 mod times;
 
 #[cfg(test)]

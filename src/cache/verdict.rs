@@ -105,8 +105,8 @@ pub enum Use {
 pub fn keep(settings: &Settings, answer: &Answer<'_>) -> Result<Freshness, NotKept> {
     let said = Directives::of_answer(answer.fields);
     let has = |name| answer.fields.contains_key(name);
-    let varies_by_all = members(answer.fields, &header::VARY).any(|name| name == b"*");
-    if said.no_store || said.private || has(header::SET_COOKIE) || varies_by_all {
+    let set_cookie = has(header::SET_COOKIE);
+    if said.no_store || said.private || set_cookie || varies_by_all(answer.fields) {
         return Err(NotKept::Forbidden);
     }
     if !is_whole(answer) {
@@ -147,6 +147,11 @@ pub fn keep(settings: &Settings, answer: &Answer<'_>) -> Result<Freshness, NotKe
         _ => None,
     };
     lifetime.map(freshness).ok_or(NotKept::NoLifetime)
+}
+
+/// Whether it varies by more than a request shows.
+pub(super) fn varies_by_all(fields: &HeaderMap) -> bool {
+    members(fields, &header::VARY).any(|name| name == b"*")
 }
 
 /// Whether its end can be told from a break, and it is all of the thing.

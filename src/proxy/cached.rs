@@ -7,6 +7,7 @@
 
 mod alone;
 mod fetch;
+mod follow;
 mod given;
 mod lead;
 mod second;
@@ -16,10 +17,11 @@ pub use fetch::{Fetch, fetch};
 pub use given::{Given, How, respond};
 
 use crate::cache::{
-    Asked, Entered, Follower, Forward, Home, Kept, Key, Landing, Lease, Resource, Use, Wanted,
+    Asked, Entered, Follower, Forward, Home, Kept, Key, Lease, Resource, Use, Wanted,
 };
 use crate::clock;
 use crate::proxy::cached::alone::{look, on_its_own, own_or_kept};
+use crate::proxy::cached::follow::{Followed, follow};
 use crate::proxy::changed::place;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::fallback::{self, Rescue};
@@ -28,7 +30,6 @@ use crate::proxy::refusal::{Reason, Refusal};
 use crate::proxy::{Answer, Phase, Stop};
 use crate::routes::table::RouteCache;
 use crate::telemetry::handles::CacheResult;
-use crate::telemetry::metrics::Source;
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use http_body::Body as _;
@@ -55,11 +56,16 @@ enum For {
     Own(&'static str),
     /// The same, of a caller whose time is over already; what is kept may stand in.
     Late(Option<Arc<Kept>>),
+    /// Only what is kept, and such answers are not.
+    Nothing,
     /// What another replica may have kept.
     Look(Home),
     /// The answer to another's request.
     Another(Key, Follower),
 }
+
+/// So many answers to others, which vary, does a request wait for before it goes on its own.
+const TURNS: usize = 8;
 
 /// Takes a request to the cache.
 pub(super) fn begin(
@@ -71,6 +77,9 @@ pub(super) fn begin(
     let prepared = &ready.prepared;
     let asked = Asked::of(&prepared.head.headers);
     if !concerns(prepared, &asked, body) {
+        if asked.said.only_if_cached && !asked.said.no_store {
+            return Begun::waits(ready, asked, For::Nothing);
+        }
         let word = match prepared.head.method {
             Method::GET | Method::HEAD => "trunkline; fwd=bypass",
             _ => "trunkline; fwd=method",
@@ -78,11 +87,22 @@ pub(super) fn begin(
         return Begun::waits(ready, asked, For::Own(word));
     }
     let key = key(exchange, cache, prepared);
-    let home = || home(exchange, cache, prepared, key);
     if prepared.head.method == Method::HEAD || asked.said.only_if_cached {
-        let home = home();
+        let home = home(exchange, cache, prepared, key);
         return Begun::waits(ready, asked, For::Look(home));
     }
+    enter(exchange, (cache, key), ready, asked)
+}
+
+/// The kept answer, a flight to wait for, or one to lead.
+fn enter(
+    exchange: &mut Exchange,
+    (cache, key): (&RouteCache, Key),
+    ready: Ready,
+    asked: Asked,
+) -> Begun {
+    let prepared = &ready.prepared;
+    let home = || home(exchange, cache, prepared, key);
     let table = Arc::clone(&exchange.table);
     let fields = &prepared.head.headers;
     match table.live.cache().enter(&key, fields, &asked.said, home) {
@@ -129,36 +149,58 @@ pub(super) async fn answer(
     waits: Waits,
     body: &mut Option<Incoming>,
 ) -> Result<Answer, Stop> {
-    let Waits {
-        mut ready,
-        asked,
-        for_what,
-    } = waits;
     let table = Arc::clone(&exchange.table);
     let kept = table.live.cache();
-    let (key, follower) = match for_what {
-        For::Own(word) => {
-            return on_its_own(exchange, word, CacheResult::Bypass, (way, ready, body)).await;
+    let mut waits = waits;
+    let mut turns = TURNS;
+    loop {
+        let Waits {
+            mut ready,
+            asked,
+            for_what,
+        } = waits;
+        let (key, follower) = match for_what {
+            For::Own(word) => {
+                return on_its_own(exchange, word, CacheResult::Bypass, (way, ready, body)).await;
+            }
+            For::Late(entry) => {
+                return own_or_kept(exchange, (entry, &asked), (way, ready, body)).await;
+            }
+            For::Nothing => return Err(alone::not_kept(exchange)),
+            For::Look(home) => {
+                return look(exchange, (kept, home, &asked), (way, ready, body)).await;
+            }
+            For::Another(key, follower) => (key, follower),
+        };
+        let prepared = &ready.prepared;
+        let followed = follow(exchange, way, follower, (prepared, &asked)).await;
+        turns -= 1;
+        let (entry, cache) = (
+            || kept.look(&key, &prepared.head.headers),
+            way.route.cache.as_ref(),
+        );
+        match (followed, cache) {
+            (Followed::Given(given), _) => return Ok(Answer::Given(given)),
+            (Followed::Refused(refusal), _) => {
+                return late(exchange, (entry(), &asked), ready.rescue, refusal).await;
+            }
+            // Its own kind of answer, which one of them fetches for all.
+            (Followed::Other, Some(cache)) if turns > 0 => {
+                match enter(exchange, (cache, key), ready, asked) {
+                    Begun::Answered(answer) => return Ok(answer),
+                    Begun::Waits(next) => waits = *next,
+                }
+            }
+            (Followed::Other | Followed::Nothing, _) => {
+                let entry = entry();
+                if let Some(rescue) = &mut ready.rescue {
+                    rescue.kept = entry;
+                }
+                let word = "trunkline; fwd=uri-miss";
+                return on_its_own(exchange, word, CacheResult::Miss, (way, ready, body)).await;
+            }
         }
-        For::Late(entry) => {
-            return own_or_kept(exchange, (entry, &asked), (way, ready, body)).await;
-        }
-        For::Look(home) => return look(exchange, (kept, home, &asked), (way, ready, body)).await,
-        For::Another(key, follower) => (key, follower),
-    };
-    let prepared = &ready.prepared;
-    let followed = follow(exchange, way, follower, (prepared, &asked)).await;
-    let entry = kept.look(&key, &prepared.head.headers);
-    match followed {
-        Ok(Some(given)) => return Ok(Answer::Given(Box::new(given))),
-        Ok(None) => {}
-        Err(refusal) => return late(exchange, (entry, &asked), ready.rescue, refusal).await,
     }
-    if let Some(rescue) = &mut ready.rescue {
-        rescue.kept = entry;
-    }
-    let word = "trunkline; fwd=uri-miss";
-    on_its_own(exchange, word, CacheResult::Miss, (way, ready, body)).await
 }
 
 /// What one gets who would not wait any longer for another's answer: what one would get whose own had
@@ -247,43 +289,6 @@ fn how(entry: &Kept, asked: &Asked, fresh: How) -> Option<How> {
         Use::WhileRevalidating => Some(How::WhileRevalidating),
         Use::AskFirst => None,
     }
-}
-
-/// Waits for the answer to another's request. `None`: it is not one for this request.
-async fn follow(
-    exchange: &mut Exchange,
-    way: &Way<'_>,
-    follower: Follower,
-    (prepared, asked): (&Prepared, &Asked),
-) -> Result<Option<Given>, Refusal> {
-    let deadline = exchange.arrived + exchange.allowance(way.timeouts.total).0;
-    let landing = tokio::time::timeout_at(deadline.into(), follower.landing());
-    let Ok((landing, reader)) = landing.await else {
-        exchange.source = Source::Upstream;
-        return Err(no_answer(exchange));
-    };
-    let fields = &prepared.head.headers;
-    Ok(match landing {
-        Landing::Streams(head) if head.selecting.fits(fields) => Some(Given::streamed(
-            exchange,
-            &head,
-            asked,
-            (reader, How::Coalesced),
-        )),
-        Landing::Found(entry) if entry.head.selecting.fits(fields) => {
-            will_do(exchange, Some(&entry), asked, How::Shared)
-        }
-        Landing::Confirmed(entry) if entry.head.selecting.fits(fields) => {
-            Some(Given::kept(exchange, &entry, asked, How::Coalesced))
-        }
-        Landing::Instead(entry, why)
-            if entry.head.selecting.fits(fields)
-                && entry.head.freshness.stands_in(&asked.said, clock::now()) =>
-        {
-            Some(in_place(exchange, &entry, asked, why))
-        }
-        _ => None,
-    })
 }
 
 /// Whether the cache has a part in a request: it reads, whole, on no condition but those of caches.

@@ -15,12 +15,15 @@ impl Store {
         self.most = most;
         let known = |route: &str| routes.iter().any(|(name, _)| *name == route);
         self.remove_where(|slot| !known(&slot.route));
-        self.flights.retain(|_, flight| {
-            let stays = known(&flight.home.route);
-            if !stays {
-                flight.make_void();
-            }
-            stays
+        self.flights.retain(|_, flights| {
+            flights.retain(|flight| {
+                let stays = known(&flight.home.route);
+                if !stays {
+                    flight.make_void();
+                }
+                stays
+            });
+            !flights.is_empty()
         });
         self.shelves.retain(|route, _| known(route));
         let mut moved = Vec::new();

@@ -52,12 +52,17 @@ pub(super) async fn look(
         }
     }
     if asked.said.only_if_cached {
-        note(exchange, CacheResult::Miss);
-        let detail = "nothing fresh is kept for this request, and its Cache-Control has \
-            only-if-cached: send it without to have the upstream asked";
-        return Err(Refusal::new(Reason::NotKept, detail).into());
+        return Err(not_kept(exchange));
     }
     own_or_kept(exchange, (entry, asked), (way, ready, body)).await
+}
+
+/// Nothing is kept for a request that wants nothing else.
+pub(super) fn not_kept(exchange: &mut Exchange) -> Stop {
+    note(exchange, CacheResult::Miss);
+    let detail = "nothing fresh is kept for this request, and its Cache-Control has \
+        only-if-cached: send it without to have the upstream asked";
+    Refusal::new(Reason::NotKept, detail).into()
 }
 
 /// Goes to the upstream on its own way. Where that fails, what is kept stands in if it may, before

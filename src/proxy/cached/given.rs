@@ -137,9 +137,13 @@ impl Given {
         }
         let length = head.fields.get(header::CONTENT_LENGTH);
         let length = length.and_then(|l| l.to_str().ok()?.parse().ok());
+        let mut fields = head.fields.clone();
+        if how == How::Coalesced {
+            fields.insert(header::AGE, age(&head.freshness, clock::now()));
+        }
         Given {
             status: head.status,
-            fields: head.fields.clone(),
+            fields,
             body: GivenBody::Shared(reader, length),
         }
     }

@@ -171,8 +171,10 @@ impl Landed<'_, '_> {
         {
             return (self.instead(flying, &entry, &refusal), None);
         }
-        drop(flying);
-        self.missed("uri-miss");
+        self.missed(flying.why);
+        if fallback::follows(self.exchange, &refusal, false) {
+            flying.lease.fail(Arc::new(refusal.clone()));
+        }
         (Came::Refused(refusal), None)
     }
 
@@ -281,6 +283,12 @@ impl Landed<'_, '_> {
         headers::strip(&mut fields, correlation);
         fields.remove(correlation);
         headers::add_via(&mut fields, answer.version());
+        // RFC 9110 6.6.1: what came without is dated by its coming.
+        if !fields.contains_key(header::DATE)
+            && let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(clock::wall()))
+        {
+            fields.insert(header::DATE, date);
+        }
         owned(&fields, OURS)
     }
 }

@@ -29,7 +29,7 @@ impl Stream {
     /// Moves the body into the buffer, to its end or for as long as somebody reads or it may be kept.
     pub(super) async fn pump(mut self, id: &str) {
         loop {
-            std::future::poll_fn(|cx| self.lease.poll_room(cx)).await;
+            self.lease.room().await;
             if self.lease.is_deserted() {
                 if self.attempt.expected() == Outcome::Success {
                     self.attempt.expect(Outcome::Abandoned);

@@ -165,7 +165,10 @@ fn a_client_that_leaves_its_change_under_way_leaves_doubt() {
     until("the old answer to be doubted", || {
         read(&proxy, &format!("/v{ID}"), "a") != before
     });
+    // The vendor is still at it: what it shows now may be over when it has done.
+    let during = read(&proxy, &format!("/v{ID}"), "a");
     gate.open();
+    assert_ne!(read(&proxy, &format!("/v{ID}"), "a"), during);
 }
 
 #[test]

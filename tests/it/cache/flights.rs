@@ -224,6 +224,127 @@ fn one_who_reads_slowly_gets_all_of_a_large_answer() {
     assert!(slow.read("GET").whole().text() == body);
 }
 
+/// Who reads nothing while others share his answer, larger than may be kept.
+#[test]
+fn one_who_reads_nothing_does_not_hold_up_the_others() {
+    let body = "0123456789abcdef".repeat(2_500_000);
+    let gate = Gate::default();
+    let up = Upstream::script([reply(200).body(&body).chunked().behind(&gate)]);
+    let proxy = keeping(&up, "ttl: 5m, max_entry: 64KiB");
+    let mut clients = crowd(&proxy, 2, &get("/a"));
+    let mut quick = clients.pop().unwrap();
+    let mut stuck = clients.pop().unwrap();
+    up.wait_for(1);
+    until("both to be in", || {
+        proxy.metrics().value("trunkline_connections", &[]) >= Some(2.0)
+    });
+    gate.open();
+    stuck.wait_for_bytes("HTTP/1.1 200");
+    assert!(quick.read("GET").whole().text() == body);
+    assert_eq!(up.count(), 1);
+    let (read, _) = stuck.drain();
+    assert!(
+        !read.ends_with(b"0\r\n\r\n"),
+        "and he is not told that it was all"
+    );
+}
+
+/// Eight ask for one variant while another is fetched: one of them fetches theirs, and it is kept.
+#[test]
+fn each_variant_is_fetched_once() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let up = Upstream::choosing(move |number, request| {
+        let agent = request.header("User-Agent").unwrap_or_default();
+        let step = reply(200).header("Vary", "User-Agent").body(agent);
+        match number {
+            0 => step.behind(&held),
+            _ => step,
+        }
+    });
+    let proxy = keeping(&up, "ttl: 5m, ignore: [User-Agent]");
+    let of = |agent: &str| get("/a").header("User-Agent", agent);
+    let mut first = crowd(&proxy, 1, &of("a"));
+    up.wait_for(1);
+    let mut others = crowd(&proxy, 8, &of("b"));
+    until("all to be in", || {
+        proxy.metrics().value("trunkline_connections", &[]) >= Some(9.0)
+    });
+    gate.open();
+    assert_eq!(first[0].read("GET").whole().text(), "a");
+    for client in &mut others {
+        assert_eq!(client.read("GET").whole().text(), "b");
+    }
+    assert_eq!(proxy.send(&of("b")).whole().text(), "b");
+    assert_eq!(up.count(), 2);
+}
+
+/// A vendor that does not answer is not asked once by each who waits.
+#[test]
+fn that_there_is_no_answer_is_shared() {
+    let up = Upstream::script([hang()]);
+    let keys = "timeouts: { first_byte: 2s }, retry: { attempts: 1 }";
+    let proxy = with(&up, keys, "cache: { ttl: 5m }");
+    let mut clients = crowd(&proxy, 6, &get("/a"));
+    for client in &mut clients {
+        let answer = client.read("GET").whole();
+        assert_eq!(answer.status, 504);
+        let why = answer.header("Proxy-Status").unwrap();
+        assert!(why.contains("details=\"upstream_timeout\""), "{why}");
+    }
+    assert_eq!(up.count(), 1);
+}
+
+#[test]
+fn who_wants_it_from_the_origin_is_not_given_what_had_come_before() {
+    for said in ["no-cache", "max-age=0"] {
+        let gate = Gate::default();
+        let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nold\r\n";
+        let held = gate.clone();
+        let up = Upstream::choosing(move |number, _| match number {
+            0 => raw(begun).then_behind(&held, "0\r\n\r\n"),
+            _ => reply(200).body("new"),
+        });
+        let proxy = keeping(&up, "ttl: 5m");
+        let mut leader = proxy.connect();
+        leader.start(&get("/a"));
+        leader.wait_for_bytes("old");
+        let asked = get("/a").header("Cache-Control", said);
+        assert_eq!(proxy.send(&asked).whole().text(), "new", "{said}");
+        gate.open();
+        assert_eq!(leader.read("GET").whole().text(), "old");
+        // The older one ended last.
+        let mut clients = crowd(&proxy, 1, &get("/a"));
+        assert_eq!(clients[0].read("GET").whole().text(), "new");
+        assert_eq!(up.count(), 2);
+    }
+}
+
+#[test]
+fn who_comes_late_is_told_its_age_and_given_nothing_that_is_over() {
+    let gate = Gate::default();
+    let begun = "HTTP/1.1 200 OK\r\nCache-Control: max-age=1\r\n\
+        Transfer-Encoding: chunked\r\n\r\n3\r\nold\r\n";
+    let held = gate.clone();
+    let up = Upstream::choosing(move |number, _| match number {
+        0 => raw(begun).then_behind(&held, "0\r\n\r\n"),
+        _ => reply(200).body("new"),
+    });
+    let proxy = keeping(&up, "");
+    let mut clients = crowd(&proxy, 1, &get("/a"));
+    clients[0].wait_for_bytes("old");
+    until("it to be too old for another", || {
+        clients.extend(crowd(&proxy, 1, &get("/a")));
+        up.count() == 2
+    });
+    gate.open();
+    let answers: Vec<_> = clients.iter_mut().map(|c| c.read("GET").whole()).collect();
+    assert!(answers[0].header("Age").is_none(), "its leader's own");
+    for shared in answers[1..].iter().filter(|a| a.text() == "old") {
+        assert!(shared.header("Age").is_some());
+    }
+}
+
 #[test]
 fn a_drain_waits_for_what_is_under_way_and_starts_nothing_behind() {
     let gate = Gate::default();

@@ -162,6 +162,11 @@ fn who_wants_only_what_is_kept_is_told_when_nothing_is() {
     assert_eq!(none.json()["reason"], "not_cached");
     proxy.get("/a");
     assert_eq!((proxy.send(&only).status, up.count()), (200, 1));
+    // No part is kept, nor what is only to come on a condition.
+    for (name, value) in [("Range", "bytes=0-1"), ("If-Match", "\"a\"")] {
+        let asked = only.clone().header(name, value);
+        assert_eq!((proxy.send(&asked).status, up.count()), (504, 1), "{name}");
+    }
 }
 
 #[test]
@@ -370,19 +375,53 @@ fn a_confirmation_of_something_else_confirms_nothing() {
 
 #[test]
 fn what_a_confirmation_forbids_to_keep_is_given_once_more_and_goes() {
+    for (name, value) in [("Cache-Control", "no-store"), ("Vary", "*")] {
+        let up = Upstream::script([
+            reply(200)
+                .body("first")
+                .header("ETag", "\"v1\"")
+                .header("Cache-Control", "max-age=0"),
+            reply(304)
+                .header("Cache-Control", "max-age=60")
+                .header(name, value),
+            reply(200).body("second"),
+        ]);
+        let proxy = keeping(&up, "");
+        assert_eq!(proxy.get("/a").whole().text(), "first");
+        assert_eq!(proxy.get("/a").whole().text(), "first");
+        assert_eq!(proxy.get("/a").whole().text(), "second", "{name}");
+        assert_eq!(up.requests()[2].header("if-none-match"), None);
+    }
+}
+
+#[test]
+fn an_answer_without_a_date_is_dated_by_its_coming() {
+    let up = numbered(&[]);
+    let proxy = keeping(&up, "ttl: 5m");
+    let first = proxy.get("/a").whole();
+    let mut later = proxy.get("/a").whole();
+    until("it to be of some age", || {
+        later = proxy.get("/a").whole();
+        later.header("Age") >= Some("1")
+    });
+    assert_eq!(later.header("Date"), first.header("Date"));
+}
+
+#[test]
+fn a_failure_to_confirm_is_told_as_one() {
     let up = Upstream::script([
         reply(200)
             .body("first")
             .header("ETag", "\"v1\"")
             .header("Cache-Control", "max-age=0"),
-        reply(304).header("Cache-Control", "no-store"),
-        reply(200).body("second"),
+        close(),
     ]);
-    let proxy = keeping(&up, "");
-    assert_eq!(proxy.get("/a").whole().text(), "first");
-    assert_eq!(proxy.get("/a").whole().text(), "first");
-    assert_eq!(proxy.get("/a").whole().text(), "second");
-    assert_eq!(up.requests()[2].header("if-none-match"), None);
+    let proxy = with(&up, "retry: { attempts: 1 }", "cache: {}");
+    proxy.get("/a").whole();
+    let failed = proxy.get("/a").whole();
+    assert_eq!(failed.status, 502);
+    let status = failed.header("Cache-Status");
+    assert_eq!(status, Some("trunkline; fwd=stale"));
 }
 
 #[test]
