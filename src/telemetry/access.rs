@@ -1,12 +1,13 @@
 //! The access log: one line an exchange, on standard output.
 //!
 //! Workers append to a buffer of their own and never wait; one thread writes. When nobody reads
-//! the output the buffers stay bounded and lines are dropped and counted. A line never holds a
-//! query, a body or a credential.
+//! the output the buffers stay bounded and lines are dropped and counted, as are those that it does
+//! not take (its reader gone, its disk full). A line never holds a query, a body or a credential.
 
+use super::printable;
 use crate::clock::{self, Duration, SystemTime};
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -133,11 +134,12 @@ impl Line<'_> {
     fn write_text(&self, out: &mut String) {
         clock::push_rfc3339(self.at, out);
         write!(out, " {} {:>4} ", self.status, self.method).ok();
-        out.push_str(self.path);
+        printable::push(out, self.path);
         let place = self.upstream.or(self.route).unwrap_or("-");
         write!(out, "  {}:{place} ", self.source).ok();
         if let Some(reason) = self.reason {
-            write!(out, "{reason} ").ok();
+            printable::push(out, reason);
+            out.push(' ');
         }
         push_millis(out, self.took);
         out.push_str("ms ");
@@ -195,9 +197,9 @@ fn push_millis(out: &mut String, took: Duration) {
     }
 }
 
-/// RFC 8259 string escaping; most values need none.
+/// RFC 8259 string escaping, also of what would steer a terminal; most values need none.
 fn push_escaped(out: &mut String, value: &str) {
-    let plain = |b: u8| b >= 0x20 && b != b'"' && b != b'\\' && b != 0x7f;
+    let plain = |b: u8| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\';
     if value.bytes().all(plain) {
         out.push_str(value);
         return;
@@ -205,9 +207,7 @@ fn push_escaped(out: &mut String, value: &str) {
     for c in value.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
-            c if c < ' ' || c == '\u{7f}' => {
-                write!(out, "\\u{:04x}", u32::from(c)).ok();
-            }
+            c if printable::steers(c) => printable::push_json(out, c),
             c => out.push(c),
         }
     }
@@ -270,10 +270,7 @@ impl AccessLog {
                 std::mem::swap(&mut *buffer, &mut *lines);
             }
             if !lines.is_empty() {
-                let mut out = std::io::stdout().lock();
-                out.write_all(lines.as_bytes())
-                    .and_then(|()| out.flush())
-                    .ok();
+                self.dropped.fetch_add(write(lines.as_bytes()), Relaxed);
                 lines.clear();
                 lines.shrink_to(SPARE);
             }
@@ -315,6 +312,22 @@ impl AccessLog {
     fn lock_buffers(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Mutex<String>>>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes whole lines to standard output. The number of those that it did not take.
+fn write(lines: &[u8]) -> u64 {
+    let mut out = std::io::stdout().lock();
+    let mut left = lines;
+    while !left.is_empty() {
+        match out.write(left) {
+            Ok(taken) if taken > 0 => left = left.get(taken..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    out.flush().ok();
+    let lost = memchr::memchr_iter(b'\n', left).count();
+    u64::try_from(lost).unwrap_or(u64::MAX)
 }
 
 /// One worker's end.
@@ -386,6 +399,22 @@ mod tests {
         assert_eq!(value["reason"], "circuit_open");
         assert_eq!(value["level"], "error");
         assert_eq!(value["twilio_request_id"], "RQ1");
+    }
+
+    #[test]
+    fn no_form_of_a_line_steers_a_terminal() {
+        let path = "/a\u{9b}31m\u{85}\u{202e}\u{7f}é";
+        let (mut text, mut json) = (String::new(), String::new());
+        line(path, Some("x\u{9b}")).write_text(&mut text);
+        line(path, Some("x\u{9b}")).write_json(&mut json);
+        for written in [&text, &json] {
+            let steering = written.trim_end().chars().find(|c| printable::steers(*c));
+            assert_eq!(steering, None, "{written:?}");
+        }
+        let shown = "/a\\u{9b}31m\\u{85}\\u{202e}\\u{7f}é ";
+        assert!(text.contains(shown), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["path"], path);
     }
 
     #[test]

@@ -7,5 +7,6 @@ pub mod handles;
 pub mod latencies;
 pub mod logging;
 pub mod metrics;
+pub mod printable;
 mod source;
 pub mod traces;
