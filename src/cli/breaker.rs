@@ -3,9 +3,9 @@
 //! The proxy decides whether it may; this only asks, and says what came of it.
 
 use super::remote::Remote;
+use super::say;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
-use std::io::Write as _;
 use std::path::Path;
 
 /// What is to be done with a circuit.
@@ -36,12 +36,10 @@ pub fn run(config: &Path, act: Act, name: &str, lasts: Option<&str>, reason: &st
     let encoded = utf8_percent_encode(name, NON_ALPHANUMERIC);
     match remote.write("PUT", &format!("/api/v1/breakers/{encoded}"), &body) {
         Ok(answer) if answer.status == 200 => {
-            // A reader that went away has what it wanted.
-            let _ = writeln!(std::io::stdout(), "{}", said(name, &answer.body));
-            0
+            say::answer(&format!("{}\n", said(name, &answer.body)))
         }
         Ok(answer) => {
-            eprintln!("trunkline breaker: {}", answer.detail());
+            say::aside(format_args!("trunkline breaker: {}", answer.detail()));
             if matches!(answer.status, 400 | 404) {
                 2
             } else {
@@ -49,7 +47,7 @@ pub fn run(config: &Path, act: Act, name: &str, lasts: Option<&str>, reason: &st
             }
         }
         Err(why) => {
-            eprintln!("trunkline breaker: {why}");
+            say::aside(format_args!("trunkline breaker: {why}"));
             1
         }
     }

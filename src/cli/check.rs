@@ -3,28 +3,29 @@
 //! Problems and warnings go to standard error, one a line, each with its place; the one line that
 //! all is well goes to standard output. Opens what the file names and binds nothing.
 
-use std::io::Write as _;
 use std::path::Path;
 
+use super::say;
 use crate::routes::compile;
 use crate::routes::plan::{Authorizes, Plan};
 
-/// Checks the file. The exit code: 0 where it can run, 2 where it cannot.
+/// Checks the file. The exit code: 0 where it can run, 1 where that could not be written, 2 where it cannot.
 pub fn run(path: &Path) -> u8 {
     match compile::load(path, &|name| std::env::var(name).ok()) {
         Ok(plan) => {
             for warning in &plan.warnings {
-                eprintln!("warning: {warning}");
+                say::aside(format_args!("warning: {warning}"));
             }
-            // A reader that went away has what it wanted.
-            let _ = writeln!(std::io::stdout(), "{}", verdict(&plan));
+            let mut text = verdict(&plan);
             for line in modes(&plan) {
-                let _ = writeln!(std::io::stdout(), "{line}");
+                text.push('\n');
+                text.push_str(&line);
             }
-            0
+            text.push('\n');
+            say::answer(&text)
         }
         Err(problems) => {
-            eprintln!("{problems}");
+            say::aside(&problems);
             2
         }
     }

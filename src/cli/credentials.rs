@@ -14,15 +14,16 @@ use crate::routes::compile;
 use crate::routes::plan::Plan;
 
 use super::remote::reachable;
+use super::say;
 
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Prints the table. The exit code: 0, or 2 where the file cannot be used.
+/// Prints the table. The exit code: 0, 1 where it could not be written, or 2 where the file cannot be used.
 pub fn run(config: &Path) -> u8 {
     let plan = match compile::load(config, &|name| std::env::var(name).ok()) {
         Ok(plan) => plan,
         Err(problems) => {
-            eprintln!("{problems}");
+            say::aside(&problems);
             return 2;
         }
     };
@@ -32,14 +33,12 @@ pub fn run(config: &Path) -> u8 {
         None => by_file(&plan),
     };
     if running.is_none() {
-        eprintln!(
+        say::aside(format_args!(
             "no proxy answers on {}: this is the file alone",
             plan.process.admin.address
-        );
+        ));
     }
-    // A reader that went away has what it wanted.
-    let _ = std::io::stdout().write_all(table(&rows).as_bytes());
-    0
+    say::answer(&table(&rows))
 }
 
 const HEADS: [&str; 5] = ["NAME", "KIND", "STATE", "EXPIRES", "NOTE"];

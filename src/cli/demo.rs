@@ -10,6 +10,7 @@ mod stand_in;
 mod story;
 
 use super::run;
+use super::say;
 use crate::clock;
 use crate::routes::compile;
 use anyhow::Context as _;
@@ -33,14 +34,14 @@ pub struct Options {
 /// cannot be.
 pub fn run(options: Options) -> u8 {
     if !(0.2..=20.0).contains(&options.speed) {
-        eprintln!("trunkline demo: --speed is from 0.2 to 20");
+        say::aside(format_args!("trunkline demo: --speed is from 0.2 to 20"));
         return 2;
     }
     match tell(options) {
         Ok(true) => 0,
         Ok(false) => 1,
         Err(e) => {
-            eprintln!("trunkline demo: {e:#}");
+            say::aside(format_args!("trunkline demo: {e:#}"));
             1
         }
     }
@@ -77,7 +78,7 @@ fn tell(options: Options) -> anyhow::Result<bool> {
     run::serve(&file, plan, clock::wall(), story)?;
     match ended.take() {
         Some(Err(why)) => {
-            eprintln!("trunkline demo: {why}");
+            say::aside(format_args!("trunkline demo: {why}"));
             Ok(false)
         }
         _ => Ok(true),

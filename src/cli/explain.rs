@@ -11,35 +11,32 @@ mod steps;
 mod vendor;
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 
 use crate::routes::compile;
 use crate::routes::plan::{Plan, RoutePlan};
 use crate::routes::rule::Mismatch;
 
+use super::say;
 use asked::Asked;
 
 /// More routes than this are not told one by one.
 const MOST: usize = 40;
 
-/// Explains one request. The exit code: 0, or 2 where the words or the file are wrong.
+/// Explains one request. The exit code: 0, 1 where it could not be written, or 2 where the words or
+/// the file are wrong.
 pub fn run(path: &Path, method: &str, url: &str, headers: &[String]) -> u8 {
     let plan = match compile::load(path, &|name| std::env::var(name).ok()) {
         Ok(plan) => plan,
         Err(problems) => {
-            eprintln!("{problems}");
+            say::aside(&problems);
             return 2;
         }
     };
     match Asked::read(&plan, method, url, headers) {
-        Ok(asked) => {
-            // A reader that went away has what it wanted.
-            let _ = std::io::stdout().write_all(explain(&plan, &asked).as_bytes());
-            0
-        }
+        Ok(asked) => say::answer(&explain(&plan, &asked)),
         Err(why) => {
-            eprintln!("trunkline explain: {why}");
+            say::aside(format_args!("trunkline explain: {why}"));
             2
         }
     }

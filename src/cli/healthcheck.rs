@@ -1,6 +1,7 @@
 //! `healthcheck`: asks a running proxy whether it is ready, for images that hold no other client.
 
 use super::remote::reachable;
+use super::say;
 use crate::routes::compile;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +15,7 @@ pub fn run(config: &Path) -> u8 {
     let plan = match compile::load(config, &|name| std::env::var(name).ok()) {
         Ok(plan) => plan,
         Err(problems) => {
-            eprintln!("{problems}");
+            say::aside(&problems);
             return 2;
         }
     };
@@ -22,11 +23,14 @@ pub fn run(config: &Path) -> u8 {
     match ask(address) {
         Ok(head) if head.starts_with("HTTP/1.1 200") => 0,
         Ok(head) => {
-            eprintln!("not ready: {}", head.lines().next().unwrap_or_default());
+            say::aside(format_args!(
+                "not ready: {}",
+                head.lines().next().unwrap_or_default()
+            ));
             1
         }
         Err(e) => {
-            eprintln!("no answer from {address}: {e}");
+            say::aside(format_args!("no answer from {address}: {e}"));
             1
         }
     }

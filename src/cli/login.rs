@@ -10,8 +10,10 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::say;
 use crate::credential::login::{Asked, Login};
 use crate::routes::compile;
+use crate::telemetry::printable;
 
 /// How long the person may take.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -26,29 +28,29 @@ pub fn run(config: &Path, name: &str, device: bool, port: u16) -> u8 {
     let plan = match compile::load(config, &|name| std::env::var(name).ok()) {
         Ok(plan) => plan,
         Err(problems) => {
-            eprintln!("{problems}");
+            say::aside(&problems);
             return 2;
         }
     };
     let Some(credential) = plan.credentials.iter().find(|c| c.name == name) else {
         let known: Vec<&str> = plan.credentials.iter().map(|c| c.name.as_str()).collect();
-        eprintln!(
+        say::aside(format_args!(
             "trunkline login: no credential is called {name}; there are: {}",
             known.join(", ")
-        );
+        ));
         return 2;
     };
     let Some(settings) = &credential.settings else {
-        eprintln!(
+        say::aside(format_args!(
             "trunkline login: {name} is not set; {} sets it",
             credential.set_by
-        );
+        ));
         return 2;
     };
     let login = match Login::new(settings) {
         Ok(login) => login,
         Err(why) => {
-            eprintln!("trunkline login: {name}: {why}");
+            say::aside(format_args!("trunkline login: {name}: {why}"));
             return 2;
         }
     };
@@ -61,15 +63,12 @@ pub fn run(config: &Path, name: &str, device: bool, port: u16) -> u8 {
         Ok(runtime) => runtime.block_on(by_browser(&login, port)),
     };
     match done {
-        Ok(()) => {
-            println!(
-                "{name}: the refresh token is in {}; a running proxy takes it up by itself",
-                login.file.display()
-            );
-            0
-        }
+        Ok(()) => say::answer(&format!(
+            "{name}: the refresh token is in {}; a running proxy takes it up by itself\n",
+            login.file.display()
+        )),
         Err(why) => {
-            eprintln!("trunkline login: {name}: {why}");
+            say::aside(format_args!("trunkline login: {name}: {why}"));
             1
         }
     }
@@ -77,11 +76,17 @@ pub fn run(config: &Path, name: &str, device: bool, port: u16) -> u8 {
 
 async fn by_device(login: &Login) -> Result<(), String> {
     let device = login.device().await?;
-    println!(
-        "Open {}\nand type {}",
+    ask(&format!(
+        "Open {}\nand type {}\n",
         device.verification_uri, device.user_code
-    );
+    ))?;
     login.wait(&device).await
+}
+
+/// Asks the person, who cannot do what nobody could read.
+fn ask(text: &str) -> Result<(), String> {
+    let printed = say::print(&printable::lines(text));
+    printed.map_err(|_| "nobody can be asked to agree".to_owned())
 }
 
 async fn by_browser(login: &Login, port: u16) -> Result<(), String> {
@@ -91,10 +96,10 @@ async fn by_browser(login: &Login, port: u16) -> Result<(), String> {
     // Some browsers take localhost for ::1 first; a machine without IPv6 does without.
     let other = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).await.ok();
     let asked = login.ask(&format!("http://localhost:{port}"))?;
-    println!(
-        "Open this address in a browser on this machine:\n{}",
+    ask(&format!(
+        "Open this address in a browser on this machine:\n{}\n",
         asked.url
-    );
+    ))?;
     let waiting = come_back(&listener, other.as_ref(), &asked);
     let code = match tokio::time::timeout(PATIENCE, waiting).await {
         Ok(code) => code?,

@@ -16,11 +16,13 @@ mod notify;
 mod remote;
 pub mod routes;
 pub mod run;
+mod say;
 pub mod schema;
 pub mod status;
 
 use crate::telemetry::logging;
 use clap::{CommandFactory, Parser, Subcommand};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 /// A resilience sidecar for the Vapi and Twilio APIs.
@@ -117,7 +119,10 @@ enum Verb {
 
 /// Does what the command line says. The result is the exit code.
 pub fn main() -> u8 {
-    let words = Words::parse();
+    let words = match Words::try_parse() {
+        Ok(words) => words,
+        Err(error) => return told(&error),
+    };
     let verb = words.verb.unwrap_or(Verb::Run);
     logging::start(match verb {
         // It tells its own story.
@@ -148,14 +153,21 @@ pub fn main() -> u8 {
         }
         Verb::Demo { keep, speed } => demo::run(demo::Options { keep, speed }),
         Verb::Healthcheck => healthcheck::run(&words.config),
-        Verb::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Words::command(),
-                "trunkline",
-                &mut std::io::stdout(),
-            );
-            0
-        }
+        Verb::Completions { shell } => completions(shell),
     }
+}
+
+/// Says what is wrong with the words; or the help or the version, where that is what was asked for.
+fn told(error: &clap::Error) -> u8 {
+    let written = error.print().and_then(|()| io::stdout().flush());
+    match (u8::try_from(error.exit_code()), written) {
+        (Ok(0), Err(error)) => say::code(&error),
+        (code, _) => code.unwrap_or(2),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> u8 {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Words::command(), "trunkline", &mut text);
+    say::print(&String::from_utf8_lossy(&text)).map_or_else(|code| code, |()| 0)
 }

@@ -3,6 +3,7 @@
 //! Address and token come from the same file that the proxy was started with. One short exchange
 //! each; nothing is kept.
 
+use super::say;
 use crate::routes::compile;
 use crate::routes::plan::Process;
 use serde_json::Value;
@@ -46,7 +47,7 @@ impl Remote {
         match compile::load(config, &|name| std::env::var(name).ok()) {
             Ok(plan) => Some(Remote::of(&plan.process)),
             Err(problems) => {
-                eprintln!("{problems}");
+                say::aside(&problems);
                 None
             }
         }

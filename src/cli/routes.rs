@@ -2,26 +2,22 @@
 //!
 //! Shows the plan and decides nothing: what a column says is what a request would meet.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use super::columns::columns;
+use super::say;
 use crate::routes::compile;
 use crate::routes::plan::{Plan, RoutePlan};
 use crate::routes::words::conditions;
 
 const HEADS: [&str; 6] = ["NAME", "MATCH", "ACTION", "LIMITS", "BREAKER", "STUB"];
 
-/// Prints the table. The exit code: 0, or 2 where the file cannot be used.
+/// Prints the table. The exit code: 0, 1 where it could not be written, or 2 where the file cannot be used.
 pub fn run(path: &Path) -> u8 {
     match compile::load(path, &|name| std::env::var(name).ok()) {
-        Ok(plan) => {
-            // A reader that went away has what it wanted.
-            let _ = std::io::stdout().write_all(table(&plan).as_bytes());
-            0
-        }
+        Ok(plan) => say::answer(&table(&plan)),
         Err(problems) => {
-            eprintln!("{problems}");
+            say::aside(&problems);
             2
         }
     }

@@ -4,6 +4,7 @@
 //! runtime of its own does what is not a request: signals, the operator's listener, upkeep.
 
 use super::memory;
+use super::say;
 use crate::admin::pulse::Pulse;
 use crate::admin::viewers::{self, Viewers};
 use crate::admin::{self, Admin};
@@ -41,7 +42,7 @@ pub fn run(config: &Path) -> u8 {
     let plan = match compile::load(config, &|name| std::env::var(name).ok()) {
         Ok(plan) => plan,
         Err(problems) => {
-            eprintln!("{problems}");
+            say::aside(&problems);
             return 2;
         }
     };
@@ -52,7 +53,7 @@ pub fn run(config: &Path) -> u8 {
         Ok(()) => 0,
         Err(e) => {
             tracing::error!("{e:#}");
-            eprintln!("trunkline: {e:#}");
+            say::aside(format_args!("trunkline: {e:#}"));
             1
         }
     }
@@ -80,7 +81,7 @@ pub(super) fn serve(
     started: clock::SystemTime,
     beside: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let count = worker_count(&plan.process)?;
+    let count = worker_count(&plan.process);
     let process = plan.process.clone();
     let bound = bind(&process, count)?;
     let admin_socket = bind_one(process.admin.address, "admin")?;
@@ -207,17 +208,9 @@ async fn start_traces(
     Ok((Some(traces), Some(exporter)))
 }
 
-fn worker_count(process: &Process) -> anyhow::Result<usize> {
+fn worker_count(process: &Process) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    match std::env::var("TRUNKLINE_THREADS") {
-        Ok(n) if !n.is_empty() => {
-            let n: usize = n
-                .parse()
-                .with_context(|| format!("TRUNKLINE_THREADS is {n:?}, not a number"))?;
-            Ok(if n == 0 { cores() } else { n.min(1024) })
-        }
-        _ => Ok(process.threads.unwrap_or_else(cores)),
-    }
+    process.threads.unwrap_or_else(cores)
 }
 
 fn bind(process: &Process, workers: usize) -> anyhow::Result<Vec<Bound>> {

@@ -4,10 +4,12 @@
 
 use super::columns::columns;
 use super::remote::{Answer, Remote};
+use super::say;
 use crate::clock::{self, Duration};
+use crate::telemetry::printable;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 const HEADS: [&str; 10] = [
@@ -39,7 +41,7 @@ pub fn run(config: &Path, output: Output, watch: bool) -> u8 {
         return 2;
     };
     if !watch {
-        return show(&remote, output, "");
+        return show(&remote, output, "").unwrap_or_else(|code| code);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -51,34 +53,35 @@ pub fn run(config: &Path, output: Output, watch: bool) -> u8 {
     };
     runtime.block_on(async {
         loop {
-            show(&remote, output, clear);
+            if let Err(code) = show(&remote, output, clear) {
+                return code;
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     })
 }
 
-fn show(remote: &Remote, output: Output, before: &str) -> u8 {
-    match remote.get("/api/v1/status") {
+/// Shows it once. The exit code, as an error where nothing more can be shown.
+fn show(remote: &Remote, output: Output, before: &str) -> Result<u8, u8> {
+    let code = match remote.get("/api/v1/status") {
         Ok(Answer { status: 200, body }) => {
             let text = match output {
                 Output::Table => table(&body, is_coloured()),
-                Output::Json => format!("{body}\n"),
+                Output::Json => format!("{}\n", printable::json(&body.to_string())),
             };
-            // A reader that went away has what it wanted.
-            let mut out = std::io::stdout();
-            let _ = out.write_all(format!("{before}{text}").as_bytes());
-            let _ = out.flush();
+            say::print(&format!("{before}{text}"))?;
             0
         }
         Ok(answer) => {
-            eprintln!("trunkline status: {}", answer.detail());
+            say::aside(format_args!("trunkline status: {}", answer.detail()));
             1
         }
         Err(why) => {
-            eprintln!("trunkline status: {why}");
+            say::aside(format_args!("trunkline status: {why}"));
             1
         }
-    }
+    };
+    Ok(code)
 }
 
 fn is_coloured() -> bool {
@@ -99,6 +102,7 @@ fn number(value: &Value, path: &str) -> u64 {
 }
 
 fn table(status: &Value, coloured: bool) -> String {
+    let status = &harmless(status);
     let mut out = head(status);
     let rows = list(status, "/upstreams").iter().map(row);
     let mut rows: Vec<Vec<String>> = rows.collect();
@@ -116,6 +120,29 @@ fn table(status: &Value, coloured: bool) -> String {
     }
     notes(&mut out, status);
     out
+}
+
+/// The same without what steers a terminal, of which some may come from whoever has the operator's token. Line
+/// breaks stay in the problems of a file, which are one a line.
+fn harmless(value: &Value) -> Value {
+    match value {
+        Value::String(text) => {
+            let mut out = String::with_capacity(text.len());
+            printable::push(&mut out, text);
+            Value::String(out)
+        }
+        Value::Array(list) => list.iter().map(harmless).collect(),
+        Value::Object(members) => {
+            let each = members.iter().map(|(name, value)| match value.as_str() {
+                Some(problems) if name == "last_error" => {
+                    (name.clone(), printable::lines(problems).into())
+                }
+                _ => (name.clone(), harmless(value)),
+            });
+            each.collect()
+        }
+        other => other.clone(),
+    }
 }
 
 fn head(status: &Value) -> String {
@@ -328,6 +355,21 @@ duplicate guard: 1 held, the latest for order-1
         );
         let coloured = table(&status, true);
         assert!(coloured.contains("\x1b[31mvapi"), "{coloured}");
+    }
+
+    #[test]
+    fn what_the_api_says_steers_no_terminal() {
+        let reason = "\u{1b}[31m\n\0\u{9b}2J";
+        let held =
+            json!({"name": "a", "state": "open", "override": {"state": "open", "reason": reason}});
+        let status = json!({"upstreams": [{"name": "a", "breaker": &held}], "breakers": [&held],
+            "config": {"last_error": "one\u{1b}\ntwo"}});
+        let text = table(&status, false);
+        let steers = |c: char| printable::steers(c) && c != '\n';
+        assert!(!text.contains(steers), "{text:?}");
+        let shown = "held open: \\u{1b}[31m\\u{a}\\u{0}\\u{9b}2J";
+        assert!(text.contains(shown), "{text}");
+        assert!(text.contains("one\\u{1b}\ntwo\n"), "{text}");
     }
 
     #[test]

@@ -1,20 +1,40 @@
 //! The process's own log, on standard error: what it decided and what went wrong.
 //!
 //! JSON lines, or text on a terminal. `RUST_LOG` sets the level. Requests have their own line on
-//! standard output, so that the two can be told apart and shipped apart.
+//! standard output, so that the two can be told apart and shipped apart. A log that nobody takes any
+//! more (its reader gone, its disk full) is lost, and nothing else is. A reader that hangs with its
+//! pipe full makes the thread wait that has something to say.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal as _, Write};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Starts logging at that level, where `RUST_LOG` does not say another. Called once, by the verb.
 pub fn start(level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        builder.with_target(false).init();
+        .log_internal_errors(false)
+        .with_writer(|| Lossy);
+    // A second start changes nothing.
+    if io::stderr().is_terminal() {
+        builder.with_target(false).finish().try_init().ok();
     } else {
-        builder.json().flatten_event(true).init();
+        builder.json().flatten_event(true).finish().try_init().ok();
+    }
+}
+
+/// Standard error, as far as it takes what is written. A line that does not arrive is lost and nobody is told: told
+/// by the subscriber, it would be written to standard error once more, by a macro that panics.
+struct Lossy;
+
+impl Write for Lossy {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(line).ok();
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

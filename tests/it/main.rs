@@ -10,6 +10,7 @@
     clippy::wildcard_imports,
     clippy::disallowed_methods,
     clippy::float_cmp,
+    clippy::print_stderr,
     unreachable_pub,
     reason = "tests fail by panicking, ask the real clock, and share a vocabulary"
 )]
@@ -34,6 +35,7 @@ mod forwarding;
 mod hostile;
 mod keep_alive;
 mod limits;
+mod lost_output;
 mod metrics;
 mod notifications;
 mod notify;

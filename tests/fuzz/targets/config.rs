@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use trunkline::routes::compile;
 
 fuzz_target!(|text: &str| {
-    let env = |name: &str| (name.len() % 2 == 0).then(|| format!("value of {name}"));
+    let env = |name: &str| (name.len() % 2 == 0).then(|| format!("value of {name}").into());
     // YAML ends a line at each of these, and this counts at least as many.
     let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
     if let Err(problems) = compile::parse("fuzz.yaml", text, &env) {

@@ -108,14 +108,21 @@ impl Proxy {
     /// The same, on a file that the test has prepared.
     #[track_caller]
     pub fn on(file: File, environment: &[(&str, &str)]) -> Self {
+        Self::saying(file, environment, (Stdio::piped(), Stdio::piped()))
+    }
+
+    /// The same, with its output and its log to go elsewhere; only what is piped is kept.
+    #[track_caller]
+    pub fn saying(
+        file: File,
+        environment: &[(&str, &str)],
+        (stdout, stderr): (Stdio, Stdio),
+    ) -> Self {
         let mut command = command(&file.path, environment);
-        command
-            .arg("run")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.arg("run").stdout(stdout).stderr(stderr);
         let mut child = command.spawn().unwrap();
-        let stdout = follow(child.stdout.take().unwrap());
-        let stderr = follow(child.stderr.take().unwrap());
+        let stdout = child.stdout.take().map(follow).unwrap_or_default();
+        let stderr = child.stderr.take().map(follow).unwrap_or_default();
         let mut proxy = Self {
             child,
             file,

@@ -1,7 +1,8 @@
 //! Runs a verb of the binary to its end and keeps what it printed. Used for everything that does not serve.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use super::proxy::{File, command};
 use super::wait::{PATIENCE_WITH_A_PROCESS, within};
@@ -39,17 +40,26 @@ impl Ended {
 /// Runs `trunkline <arguments>` with `TRUNKLINE_CONFIG` set to `config`.
 #[track_caller]
 pub fn verb_in(config: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Ended {
-    let mut command = command(config, environment);
+    let streams = (Stdio::piped(), Stdio::piped());
+    verb_saying(command(config, environment), arguments, streams)
+}
+
+/// Runs a verb whose output or errors go elsewhere; only what is piped is kept.
+#[track_caller]
+pub fn verb_saying(
+    mut command: Command,
+    arguments: &[&str],
+    (stdout, stderr): (Stdio, Stdio),
+) -> Ended {
     let mut child = command
         .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(stdout)
+        .stderr(stderr)
         .spawn()
         .unwrap();
-    let mut out = child.stdout.take().unwrap();
-    let mut err = child.stderr.take().unwrap();
-    let stdout = std::thread::spawn(move || std::io::read_to_string(&mut out).unwrap());
-    let stderr = std::thread::spawn(move || std::io::read_to_string(&mut err).unwrap());
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let stdout = std::thread::spawn(move || all_of(out));
+    let stderr = std::thread::spawn(move || all_of(err));
     let status = within(
         PATIENCE_WITH_A_PROCESS,
         &format!("`trunkline {}` to end", arguments.join(" ")),
@@ -60,6 +70,12 @@ pub fn verb_in(config: &Path, arguments: &[&str], environment: &[(&str, &str)]) 
         stdout: stdout.join().unwrap(),
         stderr: stderr.join().unwrap(),
     }
+}
+
+fn all_of(stream: Option<impl Read>) -> String {
+    stream.map_or_else(String::new, |stream| {
+        std::io::read_to_string(stream).unwrap()
+    })
 }
 
 /// Runs a verb on this text.
