@@ -116,7 +116,7 @@ impl Reloader {
     }
 
     fn try_reload(&self) -> Result<Report, String> {
-        let plan = compile::load_again(&self.path, &|name| std::env::var(name).ok())
+        let plan = compile::load_again(&self.path, &|name| std::env::var_os(name))
             .map_err(|problems: Problems| problems.to_string())?;
         for warning in &plan.warnings {
             tracing::warn!("{warning}");

@@ -11,7 +11,7 @@ use crate::routes::plan::{Authorizes, Plan};
 
 /// Checks the file. The exit code: 0 where it can run, 1 where that could not be written, 2 where it cannot.
 pub fn run(path: &Path) -> u8 {
-    match compile::load(path, &|name| std::env::var(name).ok()) {
+    match compile::load(path, &|name| std::env::var_os(name)) {
         Ok(plan) => {
             for warning in &plan.warnings {
                 say::aside(format_args!("warning: {warning}"));

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Prints the table. The exit code: 0, 1 where it could not be written, or 2 where the file cannot be used.
 pub fn run(config: &Path) -> u8 {
-    let plan = match compile::load(config, &|name| std::env::var(name).ok()) {
+    let plan = match compile::load(config, &|name| std::env::var_os(name)) {
         Ok(plan) => plan,
         Err(problems) => {
             say::aside(&problems);

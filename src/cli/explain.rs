@@ -26,7 +26,7 @@ const MOST: usize = 40;
 /// Explains one request. The exit code: 0, 1 where it could not be written, or 2 where the words or
 /// the file are wrong.
 pub fn run(path: &Path, method: &str, url: &str, headers: &[String]) -> u8 {
-    let plan = match compile::load(path, &|name| std::env::var(name).ok()) {
+    let plan = match compile::load(path, &|name| std::env::var_os(name)) {
         Ok(plan) => plan,
         Err(problems) => {
             say::aside(&problems);

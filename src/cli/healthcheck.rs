@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Exit code 0 if `/readyz` answers 200, 1 if not, 2 if the file does not say where to ask.
 pub fn run(config: &Path) -> u8 {
-    let plan = match compile::load(config, &|name| std::env::var(name).ok()) {
+    let plan = match compile::load(config, &|name| std::env::var_os(name)) {
         Ok(plan) => plan,
         Err(problems) => {
             say::aside(&problems);

@@ -25,7 +25,7 @@ const LARGEST: usize = 16 * 1024;
 /// Logs in to the credential of that name. The exit code: 0, 1 where the provider or the person said
 /// no, 2 where the words or the file are wrong.
 pub fn run(config: &Path, name: &str, device: bool, port: u16) -> u8 {
-    let plan = match compile::load(config, &|name| std::env::var(name).ok()) {
+    let plan = match compile::load(config, &|name| std::env::var_os(name)) {
         Ok(plan) => plan,
         Err(problems) => {
             say::aside(&problems);

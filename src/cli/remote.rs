@@ -44,7 +44,7 @@ impl Remote {
     /// Where the proxy of that file is asked. Says what is wrong with the file, and then gives
     /// nothing.
     pub(super) fn of_file(config: &Path) -> Option<Remote> {
-        match compile::load(config, &|name| std::env::var(name).ok()) {
+        match compile::load(config, &|name| std::env::var_os(name)) {
             Ok(plan) => Some(Remote::of(&plan.process)),
             Err(problems) => {
                 say::aside(&problems);

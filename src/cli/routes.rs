@@ -14,7 +14,7 @@ const HEADS: [&str; 6] = ["NAME", "MATCH", "ACTION", "LIMITS", "BREAKER", "STUB"
 
 /// Prints the table. The exit code: 0, 1 where it could not be written, or 2 where the file cannot be used.
 pub fn run(path: &Path) -> u8 {
-    match compile::load(path, &|name| std::env::var(name).ok()) {
+    match compile::load(path, &|name| std::env::var_os(name)) {
         Ok(plan) => say::answer(&table(&plan)),
         Err(problems) => {
             say::aside(&problems);

@@ -39,7 +39,7 @@ const LONGEST_FLUSH: Duration = Duration::from_secs(5);
 /// Serves until told to stop. The exit code: 0 after a drain, 1 failed, 2 the file is wrong.
 pub fn run(config: &Path) -> u8 {
     let started = clock::wall();
-    let plan = match compile::load(config, &|name| std::env::var(name).ok()) {
+    let plan = match compile::load(config, &|name| std::env::var_os(name)) {
         Ok(plan) => plan,
         Err(problems) => {
             say::aside(&problems);

@@ -9,13 +9,14 @@
 //!
 //! Any other dollar stays. Errors name variables and never tell their values.
 
+use std::ffi::OsString;
 use std::fmt;
 
 /// Expressions within defaults within defaults, beyond which a text is refused.
 const DEEPEST: usize = 16;
 
-/// How a variable is looked up.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// How a variable is looked up, as the system holds it: it may be no text.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// A scalar with its variables put in.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -46,6 +47,8 @@ pub enum Unexpanded {
         /// What the file says about it.
         message: String,
     },
+    /// A variable that is set to bytes that are not UTF-8, which is not the same as not being set.
+    NoText(String),
     /// `${` without a name, without an end, or with something else than `:-` or `:?` after the name.
     Malformed,
 }
@@ -102,7 +105,11 @@ impl Expansion<'_> {
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || depth == DEEPEST {
             return self.faults.push(Unexpanded::Malformed);
         }
-        let value = (self.env)(name);
+        let value = match (self.env)(name).map(OsString::into_string) {
+            Some(Err(_)) => return self.faults.push(Unexpanded::NoText(name.to_owned())),
+            Some(Ok(value)) => Some(value),
+            None => None,
+        };
         if operand.is_empty() {
             match value {
                 Some(value) => self.put(name, &value),
@@ -166,11 +173,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn env(name: &str) -> Option<String> {
+    fn env(name: &str) -> Option<OsString> {
+        use std::os::unix::ffi::OsStringExt as _;
         match name {
-            "SET" => Some("value".to_owned()),
-            "EMPTY" => Some(String::new()),
-            "SLY" => Some("a: ${SET} $$ {b".to_owned()),
+            "SET" => Some("value".into()),
+            "EMPTY" => Some(OsString::new()),
+            "SLY" => Some("a: ${SET} $$ {b".into()),
+            "BYTES" => Some(OsString::from_vec(b"production\xff".to_vec())),
             _ => None,
         }
     }
@@ -231,6 +240,14 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_that_is_no_text_is_not_taken_for_one_that_is_not_set() {
+        for text in ["${BYTES}", "${BYTES:-other}", "${BYTES:?message}"] {
+            let fault = Unexpanded::NoText("BYTES".to_owned());
+            assert_eq!(expand(text, &env), Err(vec![fault]), "{text}");
+        }
+    }
+
+    #[test]
     fn malformed_expressions_are_refused() {
         for bad in [
             "${",
@@ -261,7 +278,7 @@ mod tests {
 
         #[test]
         fn any_value_comes_through_untouched(value in ".*", before in "[^$]*", after in "[^$]*") {
-            let one = |_: &str| Some(value.clone());
+            let one = |_: &str| Some(OsString::from(&value));
             let out = expand(&format!("{before}${{X}}{after}"), &one).unwrap();
             prop_assert_eq!(out.text, format!("{before}{value}{after}"));
         }

@@ -221,6 +221,11 @@ fn missing(at: At, fault: Unexpanded) -> Finding {
             format!("{name} is not set: {message}"),
             format!("set {name}"),
         ),
+        Unexpanded::NoText(name) => Finding::value(
+            at,
+            format!("{name} is set to bytes that are not UTF-8"),
+            format!("set {name} to text, or unset it"),
+        ),
         Unexpanded::Malformed => {
             let hint = "write ${NAME}, ${NAME:-default} or ${NAME:?message}, and $$ for a dollar";
             Finding::value(

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use super::units::{Count, Dur, Flag};
 use super::{At, Problems, load, parse, survey_text};
 
-fn env(name: &str) -> Option<String> {
+fn env(name: &str) -> Option<std::ffi::OsString> {
     match name {
-        "SECONDS" => Some("45".to_owned()),
-        "WRONG" => Some("hunter2".to_owned()),
-        "STRUCTURE" => Some("{ a: b }\n- c".to_owned()),
+        "SECONDS" => Some("45".into()),
+        "WRONG" => Some("hunter2".into()),
+        "STRUCTURE" => Some("{ a: b }\n- c".into()),
         _ => None,
     }
 }

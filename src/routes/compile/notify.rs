@@ -62,7 +62,8 @@ fn about(notes: &Notes<'_>, plan: &Plan, env: Env<'_>) -> About {
 /// The machine's name: in a pod, the pod's.
 fn machine(env: Env<'_>) -> String {
     let kernels = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let name = env("HOSTNAME").or_else(kernels).unwrap_or_default();
+    let given = env("HOSTNAME").and_then(|name| name.into_string().ok());
+    let name = given.or_else(kernels).unwrap_or_default();
     name.trim().to_owned()
 }
 

@@ -23,7 +23,7 @@ routes:
     rate_limit: few
 ";
 
-fn unset(_: &str) -> Option<String> {
+fn unset(_: &str) -> Option<std::ffi::OsString> {
     None
 }
 
@@ -137,7 +137,7 @@ fn the_shipped_file_is_sound() {
 #[test]
 fn a_restricted_parameter_is_checked_also_where_the_url_does_not_use_it() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml");
-    let mock = |name: &str| (name == "TWILIO_URL").then(|| "http://127.0.0.1:4011".to_owned());
+    let mock = |name: &str| (name == "TWILIO_URL").then(|| "http://127.0.0.1:4011".into());
     let plan = load(&path, &mock).unwrap_or_else(|problems| panic!("{problems}"));
     let route = plan.routes.iter().find(|r| r.name == "twilio").unwrap();
     assert_eq!((route.host_param, route.restricted.len()), (None, 1));
@@ -146,7 +146,7 @@ fn a_restricted_parameter_is_checked_also_where_the_url_does_not_use_it() {
 #[test]
 fn stubs_in_production_are_refused_with_the_variable_that_ends_it() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("proxy.yaml");
-    let production = |name: &str| (name == "ENVIRONMENT").then(|| "production".to_owned());
+    let production = |name: &str| (name == "ENVIRONMENT").then(|| "production".into());
     let Err(problems) = load(&path, &production) else {
         panic!("no problem")
     };
@@ -588,7 +588,7 @@ routes:
 fn plans_of_other_texts_or_variables_have_other_hashes() {
     let text = topped("environment: ${WHERE:-staging}");
     let hash = |where_: &str| {
-        let env = |_: &str| Some(where_.to_owned());
+        let env = |name: &str| (name == "WHERE").then(|| where_.into());
         parse("f.yaml", &text, &env)
             .unwrap_or_else(|p| panic!("{p}"))
             .hash

@@ -41,6 +41,7 @@ pub(super) fn compile(notes: &mut Notes<'_>, env: Env<'_>, environment: &str) ->
         );
     }
     let mut variables = Variables { notes, env, at };
+    variables.no_text();
     let sampler = variables.sampler(written.sample);
     let disabled = variables.says("OTEL_SDK_DISABLED", "true")
         || variables.says("OTEL_TRACES_EXPORTER", "none");
@@ -59,6 +60,28 @@ fn collector(url: &str) -> Result<(Arc<Endpoint>, String), String> {
     Ok((endpoint, target.base().to_owned()))
 }
 
+/// Every one that is read here.
+const READ: [&str; 18] = [
+    "OTEL_SDK_DISABLED",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+];
+
 /// The specification's variables.
 struct Variables<'n, 's, 'e> {
     notes: &'n mut Notes<'s>,
@@ -69,7 +92,17 @@ struct Variables<'n, 's, 'e> {
 impl Variables<'_, '_, '_> {
     /// One that is set and not empty.
     fn get(&self, name: &str) -> Option<String> {
-        (self.env)(name).filter(|value| !value.trim().is_empty())
+        let value = (self.env)(name)?.into_string().ok();
+        value.filter(|value| !value.trim().is_empty())
+    }
+
+    /// Those that are set and cannot be read at all.
+    fn no_text(&mut self) {
+        for name in READ {
+            if (self.env)(name).is_some_and(|value| value.to_str().is_none()) {
+                self.unused(name, "it is not UTF-8");
+            }
+        }
     }
 
     /// The first of those for traces and for all signals that is set, with its name.
