@@ -93,6 +93,27 @@ impl Source {
         reading::shown(self.tree.get(at))
     }
 
+    /// The variables whose values are in the text at a place.
+    #[must_use]
+    pub fn variables(&self, at: &At) -> &[String] {
+        match self.tree.get(at) {
+            Some(Tree::Text(text)) => &text.from,
+            _ => &[],
+        }
+    }
+
+    /// Whether the value of a variable stands anywhere in what is at a place.
+    #[must_use]
+    pub fn has_variables(&self, at: &At) -> bool {
+        self.tree.get(at).is_some_and(Tree::has_variables)
+    }
+
+    /// A sentence about the text at a place, without the quotes in it that repeat a variable's value.
+    #[must_use]
+    pub fn unquoted(&self, at: &At, sentence: String) -> String {
+        reading::unquoted(self.tree.get(at), sentence)
+    }
+
     /// Whether a list stands at a place.
     #[must_use]
     pub fn is_list(&self, at: &At) -> bool {

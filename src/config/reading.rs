@@ -6,10 +6,12 @@
 use super::interpolate::{Env, Unexpanded, expand};
 use super::locate::{Part, Position, locate};
 use super::problem::{At, Problem, Segment, nearest};
+use super::scalar::Scalar as _;
 use super::schema::Config;
 use super::served::not_served;
 use super::tree::{Oddity, OddityKind, Text, Tree};
 use super::typed::{Reader, Reason};
+use super::units::Secret;
 
 use serde::Deserialize;
 
@@ -180,7 +182,10 @@ impl Reading {
                 }
                 (Reason::Expected(_), Some(value)) if told => *value = Tree::Hole,
                 (Reason::Expected(expected), Some(value)) => {
-                    let what = not_as_expected(&expected, value);
+                    let what = match may_be_secret(&at, &expected) {
+                        true => unseen(&expected, value),
+                        false => not_as_expected(&expected, value),
+                    };
                     *value = empty;
                     self.emptied.push(at.clone());
                     self.findings.push(Finding::value(at, what, ""));
@@ -261,6 +266,25 @@ fn unknown_key(at: At, allowed: &[&str]) -> Finding {
     }
 }
 
+/// Whether what stands there and does not fit may be a secret that was written where none belongs: in a credential,
+/// in place of a secret of another form, or in place of the block or list that holds one.
+fn may_be_secret(at: &At, expected: &str) -> bool {
+    let in_credential = at.is_within(&At::root().key("credentials"));
+    let holder = expected.starts_with("a block") || expected.starts_with("a list");
+    in_credential || holder || expected == Secret::expected()
+}
+
+/// The sentence about a value that does not fit and must not be repeated.
+fn unseen(expected: &str, value: &Tree) -> String {
+    match value {
+        Tree::Text(text) if text.from.is_empty() => format!("expected {expected}, found text"),
+        Tree::Flag(_) | Tree::Whole(_) | Tree::Negative(_) | Tree::Broken(_) => {
+            format!("expected {expected}, found a number or a flag")
+        }
+        other => not_as_expected(expected, other),
+    }
+}
+
 /// The sentence about a value that does not fit, which repeats it unless it came from outside.
 fn not_as_expected(expected: &str, value: &Tree) -> String {
     let found = match value {
@@ -286,6 +310,25 @@ pub(super) fn shown(value: Option<&Tree>) -> String {
         Some(Tree::Whole(number)) => number.to_string(),
         _ => "this value".to_owned(),
     }
+}
+
+/// A sentence about a value, without the quotes in it that repeat a variable's value.
+pub(super) fn unquoted(value: Option<&Tree>, sentence: String) -> String {
+    let Some(Tree::Text(text)) = value.filter(|value| value.has_variables()) else {
+        return sentence;
+    };
+    let repeats = |part: &str| {
+        let bare = part.trim_matches(['{', '}', '*', ' ']);
+        !bare.is_empty() && (text.value.contains(part) || text.value.contains(bare))
+    };
+    let parts = sentence.split_inclusive(['`', '"']).map(|part| {
+        let bare = part.trim_end_matches(['`', '"']);
+        match (repeats(bare), part.strip_prefix(bare)) {
+            (true, Some(mark)) => format!("…{mark}"),
+            _ => part.to_owned(),
+        }
+    });
+    parts.collect()
 }
 
 fn not_as_set(expected: &str, text: &Text) -> String {

@@ -93,6 +93,16 @@ impl Tree {
             })
     }
 
+    /// Whether the value of a variable stands anywhere in it.
+    pub(super) fn has_variables(&self) -> bool {
+        match self {
+            Tree::Text(text) => !text.from.is_empty(),
+            Tree::List(items) => items.iter().any(Tree::has_variables),
+            Tree::Block(entries) => entries.iter().any(|(_, value)| value.has_variables()),
+            _ => false,
+        }
+    }
+
     /// The same, to change it.
     pub(super) fn get_mut(&mut self, at: &At) -> Option<&mut Tree> {
         at.segments()

@@ -8,7 +8,7 @@ use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::template::Templates;
-use super::{Act, AnswerSpec, BodySpec, Content, Prepared, StubError};
+use super::{Act, AnswerSpec, BodySpec, Content, Prepared, Quoting, StubError};
 
 /// Response fields that a stub may not set, because the connection or the proxy decides them.
 const RESERVED: [&str; 10] = [
@@ -57,7 +57,7 @@ impl Draft<'_> {
         {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(guess));
         }
-        let content = self.content(spec.body, spec.template)?;
+        let content = self.content(spec)?;
         Some(Prepared {
             delay,
             act: Act::Reply {
@@ -97,9 +97,10 @@ impl Draft<'_> {
         headers
     }
 
-    fn content(&mut self, body: BodySpec, template: bool) -> Option<Content> {
-        if template {
-            return self.made(body);
+    fn content(&mut self, spec: AnswerSpec) -> Option<Content> {
+        let body = spec.body;
+        if spec.template {
+            return self.made(body, spec.quoting);
         }
         let bytes = match body {
             BodySpec::Empty => Bytes::new(),
@@ -110,7 +111,8 @@ impl Draft<'_> {
         Some(Content::Fixed(bytes))
     }
 
-    fn made(&mut self, body: BodySpec) -> Option<Content> {
+    fn made(&mut self, body: BodySpec, quoting: Quoting) -> Option<Content> {
+        self.templates.quote(quoting);
         let made = match body {
             BodySpec::Empty => {
                 let what = "there is nothing to fill in: give `json`, `body` or `file`";
@@ -119,12 +121,10 @@ impl Draft<'_> {
             }
             BodySpec::Json(value) => self.templates.json(self.index, &value),
             BodySpec::Text(text) => self.templates.text(self.index, "body", &text),
-            BodySpec::File { name, bytes } => {
+            BodySpec::File { bytes, .. } => {
                 let Ok(text) = std::str::from_utf8(&bytes) else {
-                    self.problem(
-                        &["file"],
-                        format!("{name} is not UTF-8 and cannot be a template"),
-                    );
+                    let what = "this file is not UTF-8 and cannot be a template";
+                    self.problem(&["file"], what);
                     return None;
                 };
                 self.templates.text(self.index, "file", text)

@@ -50,6 +50,8 @@ pub struct AnswerSpec {
     pub body: BodySpec,
     /// Whether the strings of the body are MiniJinja templates.
     pub template: bool,
+    /// Whether a mistake in them is told with its text.
+    pub quoting: Quoting,
     /// How long the caller waits before it answers or fails.
     pub delay: Duration,
     /// Fail in this way instead of answering.
@@ -63,10 +65,20 @@ impl Default for AnswerSpec {
             headers: Vec::new(),
             body: BodySpec::Empty,
             template: false,
+            quoting: Quoting::Short,
             delay: Duration::ZERO,
             fault: None,
         }
     }
+}
+
+/// Whether a mistake in a template quotes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quoting {
+    /// Where it is short.
+    Short,
+    /// Nothing of it: the value of a variable stands in it.
+    Never,
 }
 
 /// The body of a canned answer as written.

@@ -14,7 +14,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
 use super::variables::{REQUEST, VARIABLES, known, urldecode};
-use super::{StubError, StubRequest};
+use super::{Quoting, StubError, StubRequest};
 
 /// The most bytes one templated body may have.
 const OUTPUT: usize = 1024 * 1024;
@@ -44,6 +44,7 @@ struct Slot {
     at: Vec<String>,
     /// The template's text where it is short enough to be quoted.
     quote: Option<String>,
+    quoting: Quoting,
 }
 
 /// The parsed templates of one stub.
@@ -52,6 +53,7 @@ pub(super) struct Templates {
     environment: Environment<'static>,
     count: usize,
     read_json: bool,
+    quoting: Quoting,
 }
 
 impl Default for Templates {
@@ -69,6 +71,7 @@ impl Default for Templates {
             environment,
             count: 0,
             read_json: false,
+            quoting: Quoting::Short,
         }
     }
 }
@@ -77,6 +80,11 @@ impl Templates {
     /// Whether any template may look at the request's body.
     pub(super) fn read_json(&self) -> bool {
         self.read_json
+    }
+
+    /// How mistakes in the templates that are prepared from now on are told.
+    pub(super) fn quote(&mut self, quoting: Quoting) {
+        self.quoting = quoting;
     }
 
     /// Prepares a text body; `key` is what it stands under.
@@ -175,11 +183,14 @@ impl Templates {
     ) -> Result<Slot, StubError> {
         let template = self.count.to_string();
         self.count = self.count.saturating_add(1);
-        let quote = (source.len() <= 120 && !source.contains('\n')).then(|| source.to_owned());
+        let quoting = self.quoting;
+        let short = source.len() <= 120 && !source.contains('\n');
+        let quote = (quoting == Quoting::Short && short).then(|| source.to_owned());
         let slot = Slot {
             template,
             at,
             quote,
+            quoting,
         };
         match self.add(&slot.template, compiled) {
             Ok(()) => Ok(slot),
@@ -345,7 +356,7 @@ impl Trouble {
             (None, Some(line)) => format!("line {line}: "),
             (None, None) => String::new(),
         };
-        what.push_str(&self.sentence());
+        what.push_str(&self.sentence(slot.map_or(Quoting::Short, |slot| slot.quoting)));
         StubError {
             answer,
             at: slot.map_or_else(Vec::new, |slot| slot.at.clone()),
@@ -353,7 +364,7 @@ impl Trouble {
         }
     }
 
-    fn sentence(&self) -> String {
+    fn sentence(&self, quoting: Quoting) -> String {
         match self {
             Self::Output(what) => what.clone(),
             Self::Template(error) => match (error.kind(), error.detail()) {
@@ -363,8 +374,9 @@ impl Trouble {
                 (ErrorKind::OutOfFuel, _) => {
                     "the template works too long or makes too much text".to_owned()
                 }
-                (kind, Some(detail)) => format!("{kind}: {detail}"),
-                (kind, None) => kind.to_string(),
+                // A detail repeats pieces of the template.
+                (kind, Some(detail)) if quoting == Quoting::Short => format!("{kind}: {detail}"),
+                (kind, _) => kind.to_string(),
             },
         }
     }

@@ -38,14 +38,14 @@ impl Target {
     /// Reads `http://host`, `https://host:port/base` or `https://{param}.host`.
     ///
     /// # Errors
-    /// One sentence that says what is wrong with the URL.
+    /// One sentence that says what is wrong with the URL, without a piece of it: it may hold a password.
     pub fn parse(url: &str) -> Result<Target, String> {
         let (param, plain) = take_parameter(url)?;
         let parsed = url::Url::parse(&plain).map_err(|e| format!("{e}"))?;
         let tls = match parsed.scheme() {
             "https" => true,
             "http" => false,
-            other => return Err(format!("its scheme is {other}, not http or https")),
+            _ => return Err("its scheme is neither http nor https".into()),
         };
         if parsed.query().is_some() || parsed.fragment().is_some() {
             return Err("it has a query or fragment; give the path alone".into());

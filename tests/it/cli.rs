@@ -36,7 +36,7 @@ defaults:
     recovery_timeout: 30s
 upstreams:
   vapi:
-    url: <<not-a-url|not-a-url>>
+    url: <<not-a-url|URL>>
     profile: vapi
   other:
     url: https://other.example

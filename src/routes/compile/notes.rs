@@ -51,6 +51,8 @@ impl<'s> Notes<'s> {
     /// The value there, or its absence, is wrong.
     pub(super) fn problem(&mut self, at: &At, what: impl Into<String>, hint: impl Into<String>) {
         if self.problems.len() < MOST_PROBLEMS {
+            let what = self.source.unquoted(at, what.into());
+            let hint = self.source.unquoted(at, hint.into());
             self.problems.push(self.source.problem(at, what, hint));
         }
     }
@@ -71,9 +73,18 @@ impl<'s> Notes<'s> {
 
     /// The value there is wrong; the sentence says what, a colon, and what to do.
     pub(super) fn sentence(&mut self, at: &At, sentence: &str) {
-        match sentence.rsplit_once(": ") {
-            Some((what, hint)) => self.problem(at, what, hint),
-            None => self.problem(at, sentence, ""),
+        let (what, hint) = sentence.rsplit_once(": ").unwrap_or((sentence, ""));
+        match self.source.variables(at) {
+            [] => self.problem(at, what, hint),
+            names => {
+                let verb = if names.len() == 1 {
+                    "it is"
+                } else {
+                    "they are"
+                };
+                let what = format!("with {} as {verb} set, {what}", names.join(" and "));
+                self.problem(at, what, hint);
+            }
         }
     }
 
@@ -97,7 +108,11 @@ impl<'s> Notes<'s> {
     ) -> Option<usize> {
         let found = known.clone().position(|name| name == wanted);
         if found.is_none() && !self.is_unread(&At::root().key(block)) {
-            let shown = self.source.shown(at);
+            // No name, and in this place perhaps the secret itself.
+            let shown = match block == "credentials" && !is_name(wanted) {
+                true => "this".to_owned(),
+                false => self.source.shown(at),
+            };
             let hint = hint(wanted, block, known);
             self.problem(at, format!("{shown} is not among `{block}`"), hint);
         }
@@ -114,9 +129,17 @@ impl<'s> Notes<'s> {
         if !is_name(name) {
             self.problem(
                 at,
-                format!("{name:?} cannot be a name"),
+                format!("{} cannot be a name", self.named(at, &format!("{name:?}"))),
                 "use 1 to 64 letters, digits, `_`, `.` and `-`, a letter or digit first",
             );
+        }
+    }
+
+    /// A value that the file holds as it is `quoted`, or by the variables that it came from.
+    pub(super) fn named(&self, at: &At, quoted: &str) -> String {
+        match self.source.variables(at) {
+            [] => quoted.to_owned(),
+            _ => self.source.shown(at),
         }
     }
 

@@ -67,7 +67,8 @@ fn check_name<'s>(notes: &mut Notes<'s>, at: &At, route: &'s Route, taken: &mut 
     };
     notes.check_name(&at.key("name"), name);
     if !taken.insert(name) {
-        let what = format!("another route is called `{name}` already");
+        let name = notes.named(&at.key("name"), &format!("`{name}`"));
+        let what = format!("another route is called {name} already");
         notes.problem(&at.key("name"), what, "give each route a name of its own");
     }
 }

@@ -6,7 +6,7 @@ use crate::clock::Duration;
 use crate::config::At;
 use crate::config::schema::{self, StubAnswer};
 use crate::config::units::Dur;
-use crate::stub::{AnswerSpec, BodySpec, Fault, Per, Stub, StubError, StubSpec};
+use crate::stub::{AnswerSpec, BodySpec, Fault, Per, Quoting, Stub, StubError, StubSpec};
 
 use super::notes::Notes;
 
@@ -93,6 +93,10 @@ fn spec(notes: &mut Notes<'_>, at: &At, written: &StubAnswer) -> Option<AnswerSp
             .collect(),
         body,
         template: written.template.is_some_and(|flag| flag.get()),
+        quoting: match notes.source().has_variables(at) {
+            true => Quoting::Never,
+            false => Quoting::Short,
+        },
         delay: written.delay.map_or(Duration::ZERO, Dur::get),
         fault: written.fault.map(|fault| match fault {
             schema::Fault::Close => Fault::Close,

@@ -92,10 +92,7 @@ fn target(
     let at = at.key("url");
     match Target::parse(url) {
         Err(why) => {
-            let what = format!(
-                "{} is not the URL of an upstream: {why}",
-                notes.source().shown(&at)
-            );
+            let what = format!("the URL of this upstream cannot be used: {why}");
             notes.problem(&at, what, "write it like https://api.example.com");
             None
         }

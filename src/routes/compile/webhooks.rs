@@ -113,8 +113,7 @@ pub(super) fn public_url(
 pub(super) fn public_address(notes: &mut Notes<'_>, at: &At, text: &Text) -> Option<PublicUrl> {
     PublicUrl::parse(text)
         .map_err(|why| {
-            let shown = notes.source().shown(at);
-            let what = format!("{shown} is not a public address: {why}");
+            let what = format!("this is not a public address: {why}");
             notes.problem(at, what, "write it like https://my.example.com");
         })
         .ok()
