@@ -80,11 +80,11 @@ impl Held {
         match kind {
             Kind::Plain { prefix, value } => Held::Plain {
                 prefix: prefix.clone(),
-                value: Watched::new(value.clone()),
+                value: Watched::line(value.clone()),
             },
             Kind::Basic { username, password } => Held::Basic {
                 username: username.clone(),
-                password: Watched::new(password.clone()),
+                password: Watched::line(password.clone()),
             },
             Kind::OAuth(_) => Held::Nothing,
         }
@@ -154,7 +154,7 @@ impl Credential {
         match (secret, made) {
             (_, Some(Some(value))) => Ok(value),
             (Some(_), _) => Err("its secret holds bytes that no header field can carry".to_owned()),
-            (None, _) => Err("its file cannot be read or is empty".to_owned()),
+            (None, _) => Err("its file cannot be used".to_owned()),
         }
     }
 }

@@ -18,6 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A larger file is no secret, in bytes.
 const LARGEST: u64 = 64 * 1024;
 
+/// What is wrong with a secret that is more than one line.
+pub const NO_LINE: &str = "it holds a line break or another control character";
+
 /// Text that must not be seen.
 pub struct Secret(SecretString);
 
@@ -50,6 +53,24 @@ impl Secret {
             "" => Err(odd("it is empty")),
             text => Ok(Secret::of(text.to_owned())),
         }
+    }
+
+    /// The same from a file that is to hold one line.
+    ///
+    /// # Errors
+    /// As for [`Secret::read`], and it is more than that.
+    pub fn read_line(path: &Path) -> io::Result<Self> {
+        let secret = Self::read(path)?;
+        match secret.is_line() {
+            true => Ok(secret),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, NO_LINE)),
+        }
+    }
+
+    /// Whether a header field can carry it (RFC 9110 section 5.5): it holds no control character but tabs.
+    pub fn is_line(&self) -> bool {
+        let stands = |b: u8| b == b'\t' || !b.is_ascii_control();
+        self.expose().bytes().all(stands)
     }
 
     /// The text, for the one place that uses it.
@@ -86,6 +107,7 @@ type Version = Option<(SystemTime, u64, u64)>;
 /// A secret as it is now.
 pub struct Watched {
     source: Source,
+    read: fn(&Path) -> io::Result<Secret>,
     current: ArcSwapOption<Secret>,
     looked: Mutex<Option<(Instant, Version)>>,
 }
@@ -95,8 +117,17 @@ impl Watched {
     pub fn new(source: Source) -> Self {
         Watched {
             source,
+            read: Secret::read,
             current: ArcSwapOption::empty(),
             looked: Mutex::default(),
+        }
+    }
+
+    /// The same, of one line: a file that holds more leaves the last value in use.
+    pub fn line(source: Source) -> Self {
+        Watched {
+            read: Secret::read_line,
+            ..Watched::new(source)
         }
     }
 
@@ -123,11 +154,11 @@ impl Watched {
         if before == Some(version) {
             return;
         }
-        match Secret::read(path) {
+        match (self.read)(path) {
             Ok(secret) => self.current.store(Some(Arc::new(secret))),
             Err(error) => {
                 let file = path.display();
-                tracing::error!(%file, %error, "a secret's file cannot be read: the last value stays in use");
+                tracing::error!(%file, %error, "a secret's file cannot be used: the last value stays in use");
             }
         }
     }
@@ -168,6 +199,22 @@ mod tests {
         assert_eq!(shown(&watched, t0 + 3 * SECOND).as_deref(), Some("another"));
         fs::remove_file(&path).unwrap();
         assert_eq!(shown(&watched, t0 + 4 * SECOND).as_deref(), Some("another"));
+    }
+
+    #[test]
+    fn a_file_of_more_than_one_line_leaves_the_last_value_in_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        let t0 = Instant::now();
+        fs::write(&path, "\tone two\r\n").unwrap();
+        let watched = Watched::line(Source::File(path.clone()));
+        assert_eq!(shown(&watched, t0).as_deref(), Some("one two"));
+        for (after, more) in (1..).zip(["a\nlonger", "a\u{0}\u{0}", "three\u{7f}3"]) {
+            fs::write(&path, more).unwrap();
+            assert!(Secret::read(&path).is_ok() && Secret::read_line(&path).is_err());
+            let now = t0 + after * SECOND;
+            assert_eq!(shown(&watched, now).as_deref(), Some("one two"));
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ mod process;
 mod profiles;
 mod route;
 mod rules;
+mod secrets;
+mod state;
 mod store;
 mod stored;
 mod stubs;
@@ -118,7 +120,7 @@ struct Known<'a> {
 fn draft(source: &Source, earlier: &Problems, env: Env<'_>) -> (Plan, Vec<Problem>) {
     let config = &source.config;
     let mut notes = Notes::new(source, earlier);
-    let mut process = process::compile(&mut notes);
+    let mut process = process::compile(&mut notes, env);
     let environment = environment_name(environment(source));
     let (traces, sampler) = tracing::compile(&mut notes, env, environment);
     process.traces = traces;

@@ -11,14 +11,15 @@ use http::{HeaderName, HeaderValue, header};
 
 use crate::config::At;
 use crate::config::schema::{self, BasicCredential, Credential, FieldCredential, UsedCredential};
-use crate::config::units::{Network, Secret as Written, Text};
-use crate::credential::{Kind, Secret, Settings, Source};
+use crate::config::units::{Network, Text};
+use crate::credential::{Kind, Secret, Settings};
 use crate::routes::plan::UpstreamPlan;
 use crate::routes::plan::{Authorizes, CallersPlan, CredentialPlan, Process, RoutePlan, Rung};
 use crate::routes::rule::Rule;
 
 use super::notes::Notes;
 use super::oauth;
+use super::secrets::{check_file, secret};
 use super::warnings::is_near;
 
 /// Fields that are ours to fill, or that frame a message.
@@ -91,7 +92,12 @@ fn plain(notes: &mut Notes<'_>, at: &At, written: &FieldCredential) -> Draft {
         .ok()
         .filter(|name| !NOT_TO_FILL.contains(&name.as_str()));
     if header.is_none() {
-        let what = format!("{name:?} is no field that a credential can fill");
+        // What is no name at all may be the secret.
+        let shown = match NOT_TO_FILL.contains(&name.to_ascii_lowercase().as_str()) {
+            true => format!("{name:?}"),
+            false => "this".to_owned(),
+        };
+        let what = format!("{shown} is no field that a credential can fill");
         notes.problem(&at.key("name"), what, "Authorization is usual");
     }
     let prefix = written.prefix.as_ref().map_or("", Text::as_str);
@@ -136,51 +142,6 @@ fn basic(notes: &mut Notes<'_>, at: &At, written: &BasicCredential) -> Draft {
             let kind = Kind::Basic { username, password };
             (Some(Settings { header, kind }), None)
         }
-    }
-}
-
-/// A secret from `key` or from the file that `key_file` names; the place that is empty otherwise.
-pub(super) fn secret(
-    notes: &mut Notes<'_>,
-    at: &At,
-    key: &str,
-    (value, file): (&Option<Written>, &Option<Text>),
-) -> Result<Source, At> {
-    let file_key = format!("{key}_file");
-    let text = value.as_ref().map(|value| value.expose().trim());
-    let path = file.as_ref().map(|file| file.trim());
-    match (
-        text.filter(|t| !t.is_empty()),
-        path.filter(|p| !p.is_empty()),
-    ) {
-        (Some(_), Some(_)) => {
-            let what = format!("`{key}` and `{file_key}` are given, and only one can hold");
-            notes.problem(at, what, "remove one of the two");
-            Err(at.key(key))
-        }
-        (Some(text), None) => Ok(Source::Inline(Arc::new(Secret::of(text.to_owned())))),
-        (None, Some(path)) => {
-            let path = notes.path(path);
-            check_file(notes, &at.key(&file_key), &path);
-            Ok(Source::File(path))
-        }
-        (None, None) if file.is_some() => Err(at.key(&file_key)),
-        (None, None) => {
-            if value.is_none() && !notes.is_unread(&at.key(&file_key)) {
-                let hint = format!("add `{file_key}: ...`, or `{key}: ${{NAME}}`");
-                notes.absent(at, key, format!("there is no `{key}`"), &hint);
-            }
-            Err(at.key(key))
-        }
-    }
-}
-
-/// The file must be there and hold something; what it holds is dropped.
-fn check_file(notes: &mut Notes<'_>, at: &At, path: &std::path::Path) {
-    if let Err(why) = Secret::read(path) {
-        let shown = notes.source().shown(at);
-        let what = format!("the file {shown} cannot be used: {why}");
-        notes.problem(at, what, "name a file that holds the secret alone");
     }
 }
 
@@ -275,7 +236,8 @@ pub(super) fn token_file(
     written: Option<&Text>,
 ) -> Option<PathBuf> {
     let path = notes.path(written?);
-    check_file(notes, &at.key("caller_token_file"), &path);
+    let at = at.key("caller_token_file");
+    check_file(notes, &at, &path, Secret::read_line);
     Some(path)
 }
 

@@ -13,8 +13,9 @@ use crate::credential::{Kind, Settings, Source};
 use crate::upstream::target::Target;
 
 use super::breakers::positive;
-use super::credentials::{Draft, secret};
+use super::credentials::Draft;
 use super::notes::Notes;
+use super::secrets::secret;
 use super::upstreams::tls;
 use super::warnings::is_near;
 
@@ -125,7 +126,7 @@ fn endpoint(
             None
         }
         Err(why) => {
-            let what = format!("{} is not an address: {why}", notes.source().shown(at));
+            let what = format!("this is not an address: {why}");
             notes.problem(at, what, "write it like https://provider.example/token");
             None
         }

@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::clock::Duration;
-use crate::config::At;
 use crate::config::schema::{self, Listen, ListenLimits, ListenTimeouts, ListenTls};
 use crate::config::units::{Count, Dur, Size, Text};
+use crate::config::{At, Env};
 use crate::routes::certificate::{Certificate, Unusable};
 use crate::routes::plan::{Admin, Drain, Listener, ListenerLimits, ListenerTimeouts, Process};
 
 use super::breakers::positive;
 use super::notes::Notes;
+use super::state;
 use super::store;
 use super::webhooks::public_address;
 
@@ -25,7 +26,7 @@ const LONGEST_TARGET: u64 = 65_534;
 /// The most fields that the HTTP library can hold is 32,768; nobody sends a third of that.
 const MOST_FIELDS: u32 = 10_000;
 
-pub(super) fn compile(notes: &mut Notes<'_>) -> Process {
+pub(super) fn compile(notes: &mut Notes<'_>, env: Env<'_>) -> Process {
     let config = notes.config();
     let listeners = listeners(notes);
     let admin = admin(notes, config.admin.as_ref());
@@ -42,9 +43,9 @@ pub(super) fn compile(notes: &mut Notes<'_>) -> Process {
         metrics.address.map(|address| address.get())
     });
     check_addresses(notes, &listeners, &admin, metrics);
-    let threads = config.threads.map(|count| wide(count.get()));
+    let threads = threads(notes, env);
     let drain = drain(notes);
-    let state_file = config.state_file.as_ref().map(|file| notes.path(file));
+    let state_file = state::compile(notes);
     let store = store::compile(notes);
     Process {
         listeners,
@@ -55,6 +56,30 @@ pub(super) fn compile(notes: &mut Notes<'_>) -> Process {
         state_file,
         store,
         traces: None,
+    }
+}
+
+/// The most workers that a process can have.
+const MOST_THREADS: usize = 1024;
+
+/// Workers, by the variable before the file; one per core where neither says another.
+fn threads(notes: &mut Notes<'_>, env: Env<'_>) -> Option<usize> {
+    const NAME: &str = "TRUNKLINE_THREADS";
+    let file = notes.config().threads.map(|count| wide(count.get()));
+    let Some(given) = env(NAME).filter(|given| !given.is_empty()) else {
+        return file;
+    };
+    let number = given.to_str().and_then(|text| text.trim().parse().ok());
+    match number {
+        Some(0) => None,
+        Some(number @ 1..=MOST_THREADS) => Some(number),
+        Some(_) | None => {
+            let what = format!("{NAME} is set to what is no whole number from 0 to {MOST_THREADS}");
+            let hint =
+                format!("set {NAME} to a number of workers, to 0 for one per core, or unset it");
+            notes.problem(&At::root().key("threads"), what, hint);
+            file
+        }
     }
 }
 
@@ -73,7 +98,8 @@ fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
         let at = At::root().key("listen").index(index);
         let listener = listener(notes, &at, listen, index == 0);
         if listeners.iter().any(|other| other.name == listener.name) {
-            let what = format!("another listener is called `{}` already", listener.name);
+            let name = notes.named(&at.key("name"), &format!("`{}`", listener.name));
+            let what = format!("another listener is called {name} already");
             notes.problem(
                 &at.key("name"),
                 what,

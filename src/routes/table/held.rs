@@ -38,7 +38,7 @@ pub(super) fn callers(plan: &CallersPlan) -> Callers {
     let token = plan.token_file.clone();
     Callers {
         allow_from: plan.allow_from.clone(),
-        token: token.map(|file| Watched::new(Source::File(file))),
+        token: token.map(|file| Watched::line(Source::File(file))),
         holds: plan.holds,
         names_host: plan.names_host,
     }

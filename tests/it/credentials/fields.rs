@@ -1,7 +1,7 @@
 //! A credential in a header field: from a file or a variable, with every attempt, as it is now.
 
 use crate::support::proxy::File;
-use crate::support::verbs::check;
+use crate::support::verbs::{check, verb_in};
 use crate::support::*;
 
 const CANARY: &str = "canary-4f1d9";
@@ -78,6 +78,47 @@ fn a_changed_file_is_used_without_a_reload() {
         let last = upstream.requests().pop().unwrap();
         last.header("authorization") == Some("Bearer new")
     });
+}
+
+#[test]
+fn a_file_that_changes_to_what_no_field_can_carry_leaves_the_last_secret_in_use() {
+    let upstream = Upstream::answering("{}");
+    let proxy = Proxy::on(holding(&upstream, BEARER, "old", ""), &[]);
+    proxy.get("/");
+    std::fs::write(proxy.config().with_file_name("secret"), "one\ncanary").unwrap();
+    until("the log to say so", || {
+        assert_eq!(proxy.get("/").status, 200);
+        proxy.stderr().contains("it holds a line break")
+    });
+    let last = upstream.requests().pop().unwrap();
+    assert_eq!(last.header("authorization"), Some("Bearer old"));
+    assert!(!proxy.stderr().contains("canary"), "{}", proxy.stderr());
+}
+
+#[test]
+fn a_secret_that_no_field_can_carry_is_a_problem() {
+    let upstream = Upstream::answering("{}");
+    let value = "{ header: { value: \"${KEY}\" } }";
+    let basic = "{ basic: { username: AC1, password_file: secret } }";
+    for (kind, secret, place) in [
+        (
+            BEARER,
+            "one\ncanary\n",
+            "the file \"secret\" cannot be used",
+        ),
+        (BEARER, "can\u{1b}ary", "the file \"secret\" cannot be used"),
+        (basic, "can\u{7f}ary", "the file \"secret\" cannot be used"),
+        (value, "one\r\ncanary", "this secret cannot be used"),
+    ] {
+        let file = holding(&upstream, kind, secret, "");
+        for verb in ["check", "run"] {
+            let ended = verb_in(&file.path, &[verb], &[("KEY", secret)]);
+            assert_eq!(ended.code, Some(2), "{secret:?}: {ended:?}");
+            let what = format!("{place}: it holds a line break or another control character");
+            assert!(ended.stderr.contains(&what), "{secret:?}: {ended:?}");
+            assert!(!ended.text().contains("ary"), "{ended:?}");
+        }
+    }
 }
 
 #[test]
