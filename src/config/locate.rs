@@ -59,6 +59,24 @@ pub fn end_of(text: &str) -> Position {
     Position { line, column }
 }
 
+/// Where the second document of a text begins, if there is one.
+#[must_use]
+pub(super) fn second_document(text: &str) -> Option<Position> {
+    let mut documents = serde_yaml::Deserializer::from_str(text);
+    documents.next()?;
+    let depth = Cell::new(0);
+    let walk = Walk {
+        steps: &[],
+        part: Part::Value,
+        depth: &depth,
+    };
+    let stop = walk.deserialize(documents.next()?).err()?;
+    stop.location().map(|l| Position {
+        line: l.line(),
+        column: l.column(),
+    })
+}
+
 /// The position, and how many of the steps exist.
 fn probe(text: &str, steps: &[Segment], part: Part) -> (Position, usize) {
     let depth = Cell::new(0);

@@ -114,6 +114,12 @@ impl Source {
         reading::unquoted(self.tree.get(at), sentence)
     }
 
+    /// Whether a list without any item stands at a place. One of which no item could be read is none.
+    #[must_use]
+    pub fn is_empty_list(&self, at: &At) -> bool {
+        matches!(self.tree.get(at), Some(Tree::List(items)) if items.is_empty())
+    }
+
     /// Whether a list stands at a place.
     #[must_use]
     pub fn is_list(&self, at: &At) -> bool {
@@ -209,6 +215,8 @@ pub fn survey_text(name: &str, text: &str, env: Env<'_>) -> (Option<Source>, Pro
     if text.len() > file::LARGEST {
         return (None, too_large(name));
     }
+    // Some editors put a byte order mark first (YAML 1.2, section 5.2). It is in no column of a line.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (mut tree, odd) = match tree::grow(text) {
         Ok(grown) => grown,
         Err(error) => return (None, unreadable(name, text, &error)),
@@ -241,12 +249,23 @@ fn too_large(name: &str) -> Problems {
 
 /// The one problem of a text that is no YAML, in the reader's words but for the position in them.
 fn unreadable(name: &str, text: &str, error: &serde_yaml::Error) -> Problems {
+    let words = error.to_string();
+    if words.contains("more than one document")
+        && let Some(second) = locate::second_document(text)
+    {
+        let what = "a second document begins here, and the configuration is one".to_owned();
+        return alone(
+            name,
+            second,
+            what,
+            "leave one of them, and no `---` but the first",
+        );
+    }
     let location = error.location().map(|l| Position {
         line: l.line(),
         column: l.column(),
     });
     let position = location.unwrap_or(Position::START);
-    let words = error.to_string();
     let words = words.split(" at line ").next().unwrap_or_default();
     let line = text.lines().nth(position.line - 1).unwrap_or_default();
     let hint = match line.trim_start_matches(' ').starts_with('\t') {
