@@ -151,11 +151,11 @@ fn unheeded(name: &str, why: Unheeded) -> String {
     match why {
         Unheeded::Off => format!(
             "breaker {name} is switched off (enabled: false) and takes no orders; switch it on in \
-            proxy.yaml, reload, and ask again"
+            the configuration, reload, and ask again"
         ),
         Unheeded::Observes => format!(
             "breaker {name} only observes (mode: observe) and refuses nothing, so that holding it open \
-            would stop no call; set mode: enforce in proxy.yaml, reload, and ask again"
+            would stop no call; set mode: enforce in the configuration, reload, and ask again"
         ),
     }
 }

@@ -1,6 +1,6 @@
 //! `healthcheck`: asks a running proxy whether it is ready, for images that hold no other client.
 
-use super::remote::reachable;
+use super::remote::{reachable, said};
 use super::say;
 use crate::routes::compile;
 use std::io::{Read, Write};
@@ -30,7 +30,10 @@ pub fn run(config: &Path) -> u8 {
             1
         }
         Err(e) => {
-            say::aside(format_args!("no answer from {address}: {e}"));
+            say::aside(format_args!(
+                "no answer from {address}: {}",
+                said(&e, PATIENCE)
+            ));
             1
         }
     }

@@ -7,7 +7,7 @@ use super::say;
 use crate::routes::compile;
 use crate::routes::plan::Process;
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -84,8 +84,8 @@ impl Remote {
 
     fn exchange(&self, head: &str, body: &str) -> Result<Answer, String> {
         let answer = self.try_exchange(head, body).map_err(|e| {
-            let address = self.address;
-            format!("no answer from {address}: {e}; is the proxy of this file running?")
+            let (address, why) = (self.address, said(&e, PATIENCE));
+            format!("no answer from {address}: {why}; is the proxy of this file running?")
         })?;
         read(&answer).ok_or_else(|| format!("{} does not speak HTTP", self.address))
     }
@@ -103,6 +103,17 @@ impl Remote {
         let mut answer = Vec::new();
         tcp.take(LARGEST).read_to_end(&mut answer)?;
         Ok(answer)
+    }
+}
+
+/// Why there was no answer, where none was waited for longer than `patience`: the system says of a read that ran
+/// out of time that a resource is unavailable.
+pub(super) fn said(error: &io::Error, patience: Duration) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            format!("it said nothing within {} s", patience.as_secs())
+        }
+        _ => error.to_string(),
     }
 }
 

@@ -294,7 +294,7 @@ fn not_as_expected(expected: &str, value: &Tree) -> String {
         Tree::Flag(flag) => flag.to_string(),
         Tree::Whole(number) => number.to_string(),
         Tree::Negative(number) => number.to_string(),
-        Tree::Broken(number) => number.to_string(),
+        Tree::Broken(number) => format!("{number:?}"),
         Tree::List(_) => "a list".to_owned(),
         Tree::Block(_) => "a block of keys".to_owned(),
     };

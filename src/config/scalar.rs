@@ -26,6 +26,11 @@ pub(super) trait Scalar: Sized {
     /// The value, or nothing where it is not one.
     fn read(raw: Raw<'_>) -> Option<Self>;
 
+    /// Completes the sentence "expected ..." for what would be one, were it not for a bound that is not always told.
+    fn beyond(_: Raw<'_>) -> Option<Cow<'static, str>> {
+        None
+    }
+
     /// The forms it may take in the file, as JSON Schemas; expressions are added.
     fn forms() -> Vec<Value>;
 }
@@ -52,7 +57,10 @@ pub(super) struct ScalarVisitor<T>(pub(super) PhantomData<T>);
 
 impl<T: Scalar> ScalarVisitor<T> {
     fn settle<E: Error>(self, raw: Raw<'_>, found: Unexpected<'_>) -> Result<T, E> {
-        T::read(raw).ok_or_else(|| E::invalid_value(found, &self))
+        T::read(raw).ok_or_else(|| match T::beyond(raw) {
+            Some(expected) => E::custom(expected),
+            None => E::invalid_value(found, &self),
+        })
     }
 }
 

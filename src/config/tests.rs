@@ -178,7 +178,9 @@ fn what_is_no_yaml_is_one_problem_with_its_place() {
     assert_eq!(only("# nothing\n"), "f:1:1: the file is empty");
     assert!(only("- a").starts_with("f:1:1: expected a block of keys, found a list"));
     assert!(only("environment: *nowhere").contains("unknown anchor"));
-    assert!(only("environment: staging\n---\nthreads: 1").contains("more than one document"));
+    assert!(
+        only("environment: staging\n---\nthreads: 1").contains("a second document begins here")
+    );
 }
 
 #[test]
@@ -289,5 +291,37 @@ fn many_misfits_end_in_time() {
         start.elapsed() < Duration::from_secs(30),
         "{:?}",
         start.elapsed()
+    );
+}
+
+#[test]
+fn a_byte_order_mark_is_accepted_and_moves_no_column() {
+    let marked = parse("f", "\u{feff}threads: 2\n", &env).unwrap();
+    assert_eq!(marked.config.threads.map(Count::get), Some(2));
+    assert!(only("\u{feff}threads: none\n").starts_with("f:1:10: "));
+    assert!(only("a: \u{feff}: b: c").contains("not valid YAML"));
+}
+
+#[test]
+fn a_second_document_is_told_where_it_begins() {
+    for (text, place) in [
+        ("threads: 2\n---\n\nthreads: 3\n", "f:4:1: "),
+        ("---\nthreads: 2\n---\n- a\n---\n- b\n", "f:4:1: "),
+        ("threads: 2\n--- word\n", "f:2:5: "),
+    ] {
+        let said = only(text);
+        assert!(said.starts_with(place), "{said}");
+        assert!(said.contains("a second document begins here"), "{said}");
+    }
+    assert!(parse("f", "---\nthreads: 2\n", &env).is_ok());
+}
+
+#[test]
+fn a_number_is_repeated_as_it_is_and_a_bound_is_named() {
+    assert!(only("threads: 2.0").contains("found 2.0"));
+    let said = only("rate_limits: { a: { requests: 1, per: 99999h } }");
+    assert!(
+        said.contains("a duration of at most 3650d, found \"99999h\""),
+        "{said}"
     );
 }

@@ -133,12 +133,13 @@ impl Scalar for Dur {
     }
 
     fn read(raw: Raw<'_>) -> Option<Self> {
-        let length = match raw {
-            Raw::Whole(seconds) => Duration::from_secs(seconds),
-            Raw::Text(text) => duration(text.trim())?,
-            Raw::Flag(_) | Raw::Broken(_) => return None,
-        };
+        let length = length(raw)?;
         (length <= LONGEST).then_some(Dur(length))
+    }
+
+    fn beyond(raw: Raw<'_>) -> Option<Cow<'static, str>> {
+        let days = LONGEST.as_secs() / 86_400;
+        length(raw).map(|_| format!("a duration of at most {days}d").into())
     }
 
     fn forms() -> Vec<Value> {
@@ -146,6 +147,14 @@ impl Scalar for Dur {
             json!({ "type": "integer", "minimum": 0 }),
             pattern("^[0-9]+(ms|s|m|h|d)?$"),
         ]
+    }
+}
+
+fn length(raw: Raw<'_>) -> Option<Duration> {
+    match raw {
+        Raw::Whole(seconds) => Some(Duration::from_secs(seconds)),
+        Raw::Text(text) => duration(text.trim()),
+        Raw::Flag(_) | Raw::Broken(_) => None,
     }
 }
 

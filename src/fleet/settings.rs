@@ -53,9 +53,13 @@ impl Settings {
         let host = url.host_str().filter(|host| !host.is_empty());
         let host = host.ok_or("it names no host")?;
         let database = match url.path().trim_matches('/') {
-            "" => 0,
-            number => number.parse().map_err(|_| "its path is no database")?,
+            "" => Some(0),
+            number => number.parse().ok().filter(|number| *number >= 0),
         };
+        let database = database.ok_or("its path is no database")?;
+        if url.port() == Some(0) {
+            return Err("nothing can listen on its port");
+        }
         Ok(Settings {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: url.port().unwrap_or(6379),
@@ -132,6 +136,8 @@ mod tests {
             "rediss://:hunter2@cache/#insecure",
             "redis://:hunter2@cache?protocol=resp3",
             "redis://",
+            "redis://:hunter2@cache/-1",
+            "redis://:hunter2@cache:0",
         ] {
             let why = Settings::of_url(bad).unwrap_err();
             assert!(!why.contains("hunter2"), "{why}");

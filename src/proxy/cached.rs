@@ -344,8 +344,8 @@ fn home(exchange: &Exchange, cache: &RouteCache, prepared: &Prepared, key: Key) 
 fn no_answer(exchange: &Exchange) -> Refusal {
     let name = exchange.upstream_name().unwrap_or_default();
     let set_by = match exchange.deadline {
-        Some(_) => "the request's own deadline or timeouts in proxy.yaml set this",
-        None => "timeouts in proxy.yaml set how long to wait",
+        Some(_) => "the request's own deadline or timeouts in the configuration set this",
+        None => "timeouts in the configuration set how long to wait",
     };
     let detail =
         format!("upstream {name}: no answer to this or an equal request in time; {set_by}");

@@ -174,8 +174,10 @@ impl Refusal {
         let (reason, token) = read(error);
         let advice = match reason {
             Reason::UpstreamTimeout if error.is_callers_deadline() => "",
-            Reason::UpstreamTimeout => "; timeouts in proxy.yaml set how long to wait",
-            Reason::ConnectTimeout => "; timeouts.connect in proxy.yaml sets how long to wait",
+            Reason::UpstreamTimeout => "; timeouts in the configuration set how long to wait",
+            Reason::ConnectTimeout => {
+                "; timeouts.connect in the configuration sets how long to wait"
+            }
             _ => "",
         };
         let seen = if contacted {

@@ -95,7 +95,7 @@ pub fn busy(exchange: &Exchange, way: &Way<'_>, no: NoPlace) -> Refusal {
     };
     let limit = share.limit;
     let detail = format!(
-        "upstream {name} has {limit} requests of ours under way, {why}; concurrency in proxy.yaml sets this"
+        "upstream {name} has {limit} requests of ours under way, {why}; concurrency in the configuration sets this"
     );
     let mut refusal =
         Refusal::new(Reason::UpstreamBusy, detail).retry_after(Duration::from_secs(1));
@@ -125,7 +125,7 @@ pub fn no_room(exchange: &Exchange) -> Refusal {
     let most = exchange.table.live.hold().most();
     let detail = format!(
         "the bodies of the requests under way that must be held whole take all of {most} bytes; \
-        nothing of this one was sent; held_bodies in proxy.yaml sets this"
+        nothing of this one was sent; held_bodies in the configuration sets this"
     );
     let mut refusal =
         Refusal::new(Reason::UpstreamBusy, detail).retry_after(Duration::from_secs(1));
@@ -144,7 +144,7 @@ pub fn held(upstream: &str, held: &Held) -> Refusal {
     let detail = format!(
         "the same request to {upstream} was sent before, under correlation id {id}, and {made}; \
         look it up, then send again with `Trunkline-Confirmed-Retry: {id}` if it is not there, \
-        or wait {seconds} s (duplicate_window in proxy.yaml)"
+        or wait {seconds} s (duplicate_window in the configuration)"
     );
     Refusal::new(Reason::OutcomeUnknown, detail)
 }

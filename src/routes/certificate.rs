@@ -63,9 +63,12 @@ impl Certificate {
             None => builder.with_no_client_auth(),
             Some(file) => builder.with_client_cert_verifier(verifier(file)?),
         };
-        let mut config = builder
-            .with_single_cert(chain, key)
-            .map_err(|e| Unusable::Key(format!("it does not fit the certificate: {e}")))?;
+        let mut config = builder.with_single_cert(chain, key).map_err(|e| match e {
+            rustls::Error::InvalidCertificate(why) => {
+                Unusable::Chain(format!("its first certificate cannot be read: {why:?}"))
+            }
+            e => Unusable::Key(format!("it does not fit the certificate: {e}")),
+        })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

@@ -487,7 +487,7 @@ mod tests {
             body: file("a.png", b"\xff\xfe"),
             ..AnswerSpec::default()
         };
-        assert!(problems(binary)[0].contains("a.png is not UTF-8"));
+        assert!(problems(binary)[0].contains("this file is not UTF-8"));
     }
 
     #[test]

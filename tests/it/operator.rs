@@ -79,6 +79,25 @@ fn wrong_words_end_with_2_and_a_proxy_that_is_not_there_with_1() {
 }
 
 #[test]
+fn a_proxy_that_says_nothing_is_told_as_one() {
+    let file = File::write("routes: [{ name: a, stub: {} }]\n");
+    let _silent = std::net::TcpListener::bind(file.address("ADMIN")).unwrap();
+    for (words, time) in [
+        (&["healthcheck"][..], "2 s"),
+        (&["status"], "5 s"),
+        (&["breaker", "auto", "up"], "5 s"),
+    ] {
+        let ended = verb_in(&file.path, words, &[]);
+        assert_eq!(ended.code, Some(1), "{}", ended.text());
+        let said = format!(
+            "no answer from {}: it said nothing within {time}",
+            file.address("ADMIN")
+        );
+        assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn the_token_of_the_file_is_used_and_never_shown() {
     let upstream = Upstream::answering("");
     let file = File::write(&format!(

@@ -308,3 +308,24 @@ routes:
 
 /// How long a socket is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_certificate_that_cannot_be_read_is_not_blamed_on_its_key() {
+    let tls = "tls: { certificate_file: cert.pem, key_file: key.pem }";
+    let file = File::write(&format!(
+        "listen: [{{ name: app, address: \"@LISTEN@\", {tls} }}]\nroutes: [{{ name: a, stub: {{}} }}]\n"
+    ));
+    let (_, key) = Authority::new().sign();
+    file.beside("key.pem", &key);
+    let broken = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+    file.beside("cert.pem", broken);
+    let ended = verb_in(&file.path, &["check"], &[]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let what = "the file \"cert.pem\" cannot be used: its first certificate cannot be read";
+    assert!(ended.stderr.contains(what), "{ended:?}");
+    let (other, _) = Authority::new().sign();
+    file.beside("cert.pem", &other);
+    let ended = verb_in(&file.path, &["check"], &[]);
+    let what = "the file \"key.pem\" cannot be used: it does not fit the certificate";
+    assert!(ended.stderr.contains(what), "{ended:?}");
+}

@@ -8,7 +8,7 @@ pub(super) fn section(page: &mut Markup, state: &Value) {
     let list = items(&state["routes"]);
     page.raw("<h2 id=\"h-routes\">Routes</h2>");
     if list.is_empty() {
-        page.raw("<p class=\"empty\">No route is configured, so that every request is answered with 404. The routes of <code>proxy.yaml</code> would appear here in the order in which they are tried.</p>");
+        page.raw("<p class=\"empty\">No route is configured, so that every request is answered with 404. The routes of the configuration would appear here in the order in which they are tried.</p>");
         return;
     }
     page.raw("<p class=\"note\">The first that matches wins; its policies apply from left to right.</p><ol class=\"routes\">");

@@ -9,7 +9,7 @@ pub(super) fn section(page: &mut Markup, state: &Value) {
     page.raw("<h2 id=\"h-upstreams\">Upstreams</h2>");
     let list = items(&state["upstreams"]);
     if list.is_empty() {
-        page.raw("<p class=\"empty\">No upstream is configured: only stubs answer. An upstream of <code>proxy.yaml</code> would appear here with the state of its circuit.</p>");
+        page.raw("<p class=\"empty\">No upstream is configured: only stubs answer. An upstream of the configuration would appear here with the state of its circuit.</p>");
     } else {
         page.raw("<div class=\"cards\">");
         for upstream in list {

@@ -106,7 +106,7 @@ fn loopback() -> Vec<IpNet> {
 fn identify_by(notes: &mut Notes<'_>, written: &schema::Clients, rules: &[Rule]) -> Vec<Identify> {
     let at = At::root().key("clients").key("identify_by");
     let list = written.identify_by.as_deref().unwrap_or(&[Written::Ip]);
-    if list.is_empty() {
+    if notes.source().is_empty_list(&at) {
         notes.problem(
             &at,
             "no sign of identity is named",

@@ -219,7 +219,7 @@ pub(super) fn networks(
     written: Option<&Vec<Network>>,
 ) -> Option<Vec<ipnet::IpNet>> {
     let written = written?;
-    if written.is_empty() {
+    if notes.source().is_empty_list(&at.key("allow_from")) {
         let what = "an empty `allow_from` lets nobody in";
         notes.problem(
             &at.key("allow_from"),

@@ -51,7 +51,7 @@ fn methods(notes: &mut Notes<'_>, at: &At, written: &Match) -> Vec<Method> {
     let Some(list) = &written.methods else {
         return Vec::new();
     };
-    if list.is_empty() {
+    if notes.source().is_empty_list(at) {
         notes.problem(
             at,
             "no method is named",

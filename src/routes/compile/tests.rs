@@ -278,8 +278,9 @@ fn upstreams_are_somewhere_and_their_hosts_are_closed_lists() {
     let url = "{ url: https://api.example.com }";
     assert!(only(url, "{}").starts_with("f.yaml:5:"));
     assert!(
-        only(url, "{ url: ftp://a }")
-            .contains("\"ftp://a\" is not the URL of an upstream: its scheme is ftp")
+        only(url, "{ url: ftp://a }").contains(
+            "the URL of this upstream cannot be used: its scheme is neither http nor https"
+        )
     );
     let param = "{ url: \"https://{p}.example.com\" }";
     let all = problems(&SOUND.replace(url, param));
@@ -434,6 +435,9 @@ fn callers_are_told_apart_by_something_there_is() {
     let all = only("[header:X-Client-ID, ip]", "[path:account, ip]");
     assert!(all.contains("no route has a parameter `account`"), "{all}");
     assert!(only("[header:X-Client-ID, ip]", "[]").contains("no sign of identity"));
+    for bad in ["[cookie]", "[[ip]]"] {
+        assert!(only("[header:X-Client-ID, ip]", bad).contains("expected header:NAME"));
+    }
     let all = problems(&topped("correlation: { header: Host }"));
     assert!(
         all[0].starts_with("f.yaml:1:24: \"Host\" has another meaning in HTTP"),
