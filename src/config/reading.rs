@@ -208,7 +208,7 @@ fn valueless(at: At) -> Finding {
     let hint = "give it one, or remove it";
     match at.segments().last() {
         Some(Segment::Key(name)) => {
-            let what = format!("`{name}` has no value");
+            let what = format!("{} has no value", key_shown(&at, name));
             Finding::key(at, what, hint)
         }
         _ => Finding::value(at, "this item has no value", hint),
@@ -242,6 +242,16 @@ fn missing(at: At, fault: Unexpanded) -> Finding {
     }
 }
 
+/// A key in words fit for a problem: what is spelt like none of ours and stands in a credential may be the secret.
+fn key_shown(at: &At, name: &str) -> String {
+    let in_credential = at.is_within(&At::root().key("credentials")) && at.segments().len() > 2;
+    let like_ours = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    match in_credential && !like_ours {
+        true => "this key".to_owned(),
+        false => format!("`{name}`"),
+    }
+}
+
 fn unknown_key(at: At, allowed: &[&str]) -> Finding {
     let name = match at.segments().last() {
         Some(Segment::Key(name)) => name.as_str(),
@@ -258,7 +268,10 @@ fn unknown_key(at: At, allowed: &[&str]) -> Finding {
     let hint = near.map_or(list.clone(), |near| {
         format!("did you mean `{near}`? {list}")
     });
-    let what = format!("unknown key `{name}`");
+    let what = match key_shown(&at, name) {
+        shown if shown.starts_with('`') => format!("unknown key {shown}"),
+        _ => "unknown key".to_owned(),
+    };
     let meant = near.map(|near| block.key(near));
     Finding {
         meant,

@@ -57,6 +57,16 @@ fn a_secret_that_was_written_where_none_belongs_is_not_repeated() {
             "is not among `credentials`",
         ),
         (
+            "credentials: { vapi: { header: { sk-CANARY } } }",
+            "proxy.yaml:1:34:",
+            "this key has no value",
+        ),
+        (
+            "credentials: { vapi: { sk-CANARY: x } }",
+            "proxy.yaml:1:24:",
+            "unknown key (known here: ",
+        ),
+        (
             "notify: \"https://host.example/CANARY\"",
             "proxy.yaml:1:9:",
             "expected a block of keys, found text",
