@@ -230,7 +230,7 @@ const CATALOGUE: &[(&str, Kind, &str)] = &[
     (
         "trunkline_access_log_dropped_total",
         C,
-        "Access log lines dropped because the log was not read.",
+        "Access log lines that standard output did not take.",
     ),
     (
         "trunkline_trace_spans_exported_total",

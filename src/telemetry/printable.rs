@@ -29,6 +29,14 @@ pub fn lines(text: &str) -> String {
     out
 }
 
+/// A text with line breaks and colours of our own, to which the sequences belong that ESC begins.
+#[must_use]
+pub fn coloured(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    push_but(&mut out, text, |c| matches!(c, '\n' | '\t' | '\u{1b}'));
+    out
+}
+
 /// JSON that says the same, in which such characters are written as `\u009b`. Line breaks between its values stay.
 #[must_use]
 pub fn json(text: &str) -> String {
@@ -75,6 +83,7 @@ mod tests {
             out,
             "a\\u{1b}[31m\\u{a}\\u{0}\\u{7f}\\u{85}\\u{9b}1m\\u{202e}é \\u{2069}日"
         );
+        assert_eq!(coloured("\u{1b}[1ma\u{9b}\n"), "\u{1b}[1ma\\u{9b}\n");
         assert_eq!(lines("a\n\tb\r\u{1b}c"), "a\n\tb\\u{d}\\u{1b}c");
     }
 
