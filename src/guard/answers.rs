@@ -127,6 +127,23 @@ impl Answers {
         Ok(Claim::Run(Owner::of(slot, correlation_id)))
     }
 
+    /// Nobody runs under this key from now on and for so long, as if its request had been answered and the answer
+    /// not been kept. Who runs or waits under it meanwhile is not asked.
+    pub fn close(
+        &self,
+        window: Duration,
+        (scope, request): (Scope, CreateKey),
+        correlation_id: &str,
+        now: Instant,
+    ) {
+        let unknown = UnknownAnswer {
+            correlation_id: correlation_id.to_owned(),
+            what: String::new(),
+        };
+        let end = End::Unanswerable(Arc::new(unknown));
+        lock(&self.shared).close(scope, (request, end), (window, now));
+    }
+
     /// So the request of that number has ended. Some: who waited for that, and is to be told.
     pub(super) fn settle(
         &self,
@@ -250,6 +267,15 @@ impl Slots {
                 Some(_) => self.remove(scope),
             }
         }
+        Look::Free(self.insert(scope, request, (window, now)))
+    }
+
+    fn insert(
+        &mut self,
+        scope: Scope,
+        request: CreateKey,
+        (window, now): (Duration, Instant),
+    ) -> u64 {
         let serial = self.next;
         self.next += 1;
         let slot = Slot {
@@ -261,7 +287,20 @@ impl Slots {
             waited: None,
         };
         self.by_scope.insert(scope, slot);
-        Look::Free(serial)
+        serial
+    }
+
+    /// Ends a key whatever stands under it. Who waits for what ran there looks again, and finds this.
+    fn close(
+        &mut self,
+        scope: Scope,
+        (request, end): (CreateKey, End),
+        (window, now): (Duration, Instant),
+    ) {
+        self.expire(now);
+        self.remove(scope);
+        let serial = self.insert(scope, request, (window, now));
+        self.settle(scope, serial, end, Some(now));
     }
 
     /// Keeps how a request ended. Some: who waited for that, and is to be told.
@@ -439,6 +478,36 @@ mod tests {
             Some(Claim::Recorded(_))
         ));
         assert_eq!(answers.size(), (1, OVERHEAD + answer("made").size()));
+    }
+
+    #[test]
+    fn a_closed_key_lets_nobody_run_whatever_stood_under_it() {
+        let (answers, t0) = (Answers::new(1 << 20), Instant::now());
+        let refused =
+            |name: &str, at| matches!(at_once(&answers, name, b"x", at), Some(Claim::Unknown(_)));
+        let running = owner(&answers, "running", b"x", t0);
+        owner(&answers, "answered", b"x", t0).record(answer("made"), t0);
+        for name in ["new", "running", "answered"] {
+            answers.close(KEPT_FOR, (scope(name), request(b"x")), "id", t0);
+            assert!(refused(name, t0), "{name}");
+        }
+        // Whoever ran has no say any more.
+        running.forget();
+        assert!(refused("running", t0));
+        assert_eq!(answers.size(), (3, 3 * OVERHEAD));
+        assert!(!refused("new", t0 + KEPT_FOR));
+    }
+
+    #[tokio::test]
+    async fn who_waits_under_a_key_that_is_closed_is_told_so() {
+        let (answers, t0) = (Answers::new(1 << 20), Instant::now());
+        let running = owner(&answers, "k", b"x", t0);
+        let mut waits = pin!(answers.claim(scope("k"), request(b"x"), "id", t0));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+        answers.close(KEPT_FOR, (scope("k"), request(b"x")), "id", t0);
+        assert!(matches!(waits.await, Claim::Unknown(_)));
+        running.forget();
     }
 
     #[test]

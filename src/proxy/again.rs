@@ -3,11 +3,12 @@
 //! The application sees each event once. While it is being told, the same event waits, within the time
 //! that the route has; what was answered 2xx is answered the same again, or refused where it is no retry
 //! of the vendor's; anything else that came of it (an error, no answer, a client that left) and what
-//! cannot be kept leaves the event to the next who tells it. Called by `verify`, and where an upstream's
+//! cannot be kept leaves the event to the next who tells it. An event that is known by the name of its delivery is
+//! known without it as well, since whoever holds a copy can leave the name out. Called by `verify`, and where an upstream's
 //! answer is here.
 
 use crate::clock::{self, Duration};
-use crate::guard::{Claim, CreateKey, Scope, StoredAnswer};
+use crate::guard::{Claim, CreateKey, Owner, Scope, StoredAnswer};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::refusal::{Reason, Refusal};
@@ -17,6 +18,53 @@ use crate::upstream::body::UpstreamBody;
 use crate::webhook::{Event, Replays};
 use http::Response;
 use std::sync::Arc;
+
+/// An event that the application is being told. Dropped without an end, it is left to the next who tells it.
+pub struct Telling {
+    owner: Owner,
+    unnamed: Option<Box<Unnamed>>,
+}
+
+/// The same event without the name of its delivery.
+struct Unnamed {
+    key: (Scope, CreateKey),
+    window: Duration,
+    /// Makes who tells it so wait, unless another delivery does already.
+    _running: Option<Owner>,
+}
+
+impl Telling {
+    fn new(exchange: &Exchange, owner: Owner, replays: Replays, event: &Event<'_>) -> Telling {
+        let unnamed = event.unnamed.map(|parts| {
+            let key = key(exchange, &parts, b"");
+            let answers = exchange.table.live.events_answered();
+            let claim = answers.claim_at_once(replays.window, key, exchange.id(), clock::now());
+            Box::new(Unnamed {
+                key,
+                window: replays.window,
+                _running: match claim {
+                    Some(Claim::Run(owner)) => Some(owner),
+                    _ => None,
+                },
+            })
+        });
+        Telling { owner, unnamed }
+    }
+
+    /// The application has it.
+    fn record(self, exchange: &Exchange, answer: StoredAnswer) {
+        if let Some(unnamed) = &self.unnamed {
+            let answers = exchange.table.live.events_answered();
+            answers.close(unnamed.window, unnamed.key, exchange.id(), clock::now());
+        }
+        self.owner.record(answer, clock::now());
+    }
+}
+
+fn key(exchange: &Exchange, parts: &[&[u8]], delivery: &[u8]) -> (Scope, CreateKey) {
+    let scope = Scope::event(verify::name(exchange), parts);
+    (scope, CreateKey::delivery(delivery))
+}
 
 /// Lets the first who tells an event go on. Some: the answer to the first, for a retry.
 ///
@@ -28,10 +76,7 @@ pub(super) async fn claim(
     replays: Replays,
     event: Event<'_>,
 ) -> Result<Option<Arc<StoredAnswer>>, Refusal> {
-    let key = (
-        Scope::event(verify::name(exchange), &event.parts),
-        CreateKey::delivery(event.delivery),
-    );
+    let key = key(exchange, &event.parts, event.delivery);
     let answers = exchange.table.live.events_answered();
     let at_once = answers.claim_at_once(replays.window, key, exchange.id(), clock::now());
     let claimed = match at_once {
@@ -40,7 +85,7 @@ pub(super) async fn claim(
     };
     match claimed {
         Claim::Run(owner) => {
-            exchange.event = Some(owner);
+            exchange.event = Some(Telling::new(exchange, owner, replays, &event));
             Ok(None)
         }
         Claim::Recorded(answer) if event.may_be_retry => {
@@ -71,20 +116,17 @@ async fn wait(
 
 /// Keeps an answer that says the application has the event; any other leaves it to the next.
 pub(super) async fn record(exchange: &mut Exchange, answer: &mut Response<UpstreamBody>) {
-    let Some(owner) = exchange.event.take() else {
+    let Some(telling) = exchange.event.take() else {
         return;
     };
     if !answer.status().is_success() {
-        return owner.forget();
+        return;
     }
     match keyed::copy(exchange, answer).await {
-        Ok(stored) => owner.record(stored, clock::now()),
-        Err(why) => {
-            exchange
-                .notes
-                .push(("webhook", format!("not kept: {why}").into()));
-            owner.forget();
-        }
+        Ok(stored) => telling.record(exchange, stored),
+        Err(why) => exchange
+            .notes
+            .push(("webhook", format!("not kept: {why}").into())),
     }
 }
 

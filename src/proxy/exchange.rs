@@ -5,9 +5,10 @@
 //! exchange ended: answered, refused, cut short, or left by the client.
 
 use crate::clock::{self, Duration, Instant};
-use crate::guard::{Account, Owner};
+use crate::guard::Account;
 use crate::policy::identity::Identity;
 use crate::policy::rate_limit::Decision;
+use crate::proxy::again::Telling;
 use crate::proxy::correlation;
 use crate::proxy::readdress::Readdress;
 use crate::proxy::{Client, Worker, traced};
@@ -128,7 +129,7 @@ pub struct Exchange {
     /// The request's body, where all of it was read before it was sent on.
     pub held: Option<Bytes>,
     /// Who is to be told what was answered to the event that it tells of.
-    pub event: Option<Owner>,
+    pub event: Option<Telling>,
     /// How far the request's body has come.
     pub upload: Option<Arc<Progress>>,
     /// Bytes that the client sent, in a body that was held or through a tunnel.

@@ -49,6 +49,9 @@ pub struct Event<'a> {
     pub parts: [&'a [u8]; 2],
     /// What its sender calls the delivery; under another name it is a replay.
     pub delivery: &'a [u8],
+    /// What makes it the same event where the delivery is left out, if that is then another key: who tells it so after
+    /// it was answered does not tell it for the first time.
+    pub unnamed: Option<[&'a [u8]; 2]>,
     /// Whether its vendor may be telling it again, as far as this request shows.
     pub may_be_retry: bool,
 }

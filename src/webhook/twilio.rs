@@ -78,7 +78,9 @@ impl Twilio {
 /// as the sound files of a `<Play>` do, and all Media Streams shake hands alike.
 pub(super) fn event<'a>(call: &Call<'a>, by: By) -> Option<Event<'a>> {
     let signature = signature(call.fields).ok()?;
-    let token = single(call.fields, &TOKEN);
+    // A token of nothing names no delivery.
+    let token = single(call.fields, &TOKEN).map(<[u8]>::trim_ascii);
+    let token = token.filter(|token| !token.is_empty());
     let reads = matches!(*call.method, Method::GET | Method::HEAD) && call.body.is_empty();
     if call.websocket || (reads && token.is_none()) {
         return None;
@@ -88,11 +90,14 @@ pub(super) fn event<'a>(call: &Call<'a>, by: By) -> Option<Event<'a>> {
         By::Token => Event {
             parts: [signature, named],
             delivery: b"",
+            // Without its token, what only reads is no event.
+            unnamed: (token.is_some() && !reads).then_some([signature, b"".as_slice()]),
             may_be_retry: token.is_some(),
         },
         By::Signature => Event {
             parts: [b"signature", signature],
             delivery: named,
+            unnamed: None,
             may_be_retry: token.is_some(),
         },
     })

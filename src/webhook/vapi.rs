@@ -237,6 +237,7 @@ fn event<'a>(parts: [&'a [u8]; 2]) -> Event<'a> {
     Event {
         parts,
         delivery: b"",
+        unnamed: None,
         may_be_retry: true,
     }
 }

@@ -68,6 +68,56 @@ fn a_request_that_names_no_delivery_is_a_replay_the_second_time() {
 }
 
 #[test]
+fn an_answered_event_is_a_replay_where_its_token_is_left_out_or_empty() {
+    let upstream = Upstream::script([reply(500), reply(200)]);
+    let proxy = twilio(&upstream, "");
+    // What was not answered well is delivered again, with the token or without.
+    assert_eq!(proxy.send(&told("/sms", "t1")).status, 500);
+    assert_eq!(proxy.send(&told("/sms", "t1")).status, 200);
+    assert_replayed(&proxy.send(&unnamed(TOKEN, "/sms")));
+    assert_replayed(&proxy.send(&told("/sms", "")));
+    assert_eq!(upstream.count(), 2);
+    // The vendor's own retry still gets its answer, and a loop its turn.
+    assert_eq!(proxy.send(&told("/sms", "t1")).status, 200);
+    assert_eq!(proxy.send(&told("/sms", "t2")).status, 200);
+    assert_replayed(&proxy.send(&unnamed(TOKEN, "/sms")));
+    assert_eq!(upstream.count(), 3);
+    assert_eq!(
+        (found(&proxy, "accepted"), found(&proxy, "replayed")),
+        (3.0, 3.0)
+    );
+}
+
+#[test]
+fn an_empty_token_names_no_delivery() {
+    let upstream = Upstream::script([reply(200)]);
+    let proxy = twilio(&upstream, "");
+    assert_eq!(proxy.send(&told("/sms", "")).status, 200);
+    assert_replayed(&proxy.send(&told("/sms", "")));
+    assert_replayed(&proxy.send(&unnamed(TOKEN, "/sms")));
+    assert_eq!(upstream.count(), 1);
+}
+
+#[test]
+fn who_leaves_the_token_out_waits_for_the_delivery_in_flight() {
+    let gate = Gate::default();
+    let upstream = Upstream::script([reply(200).body("one").behind(&gate), reply(200).body("two")]);
+    let proxy = twilio(&upstream, "");
+    let mut first = proxy.connect();
+    first.start(&told("/voice", "t1"));
+    upstream.wait_for(1);
+    let mut copy = proxy.connect();
+    copy.start(&unnamed(TOKEN, "/voice"));
+    let mut other = proxy.connect();
+    other.start(&unnamed(TOKEN, "/other"));
+    assert_eq!(other.read("POST").text(), "two");
+    gate.open();
+    assert_eq!(first.read("POST").text(), "one");
+    assert_replayed(&copy.read("POST"));
+    assert_eq!(upstream.count(), 2);
+}
+
+#[test]
 fn a_loop_of_one_call_comes_back_under_tokens_of_its_own_unless_signatures_count_once() {
     let upstream = Upstream::script([reply(200)]);
     let proxy = twilio(&upstream, "");
