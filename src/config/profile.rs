@@ -57,7 +57,7 @@ pub struct AnswerCase {
     /// How it counts. Default: as its status does.
     pub outcome: Option<AnswerOutcome>,
     /// Whether the request was processed. Default: `done` after a success, `never` after a 4xx that
-    /// stays neutral, else `unknown`.
+    /// stays neutral, else `unknown`; a throttled 4xx is not repeated, and guarded for nothing.
     pub processed: Option<Processed>,
     /// The name under which it is counted and logged. Default: none.
     pub note: Option<Text>,

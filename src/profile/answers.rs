@@ -68,11 +68,10 @@ fn every_vendor_says_by_status_what_was_done() {
             assert_eq!(meaning(profile, 429, &[], ""), TURNED_AWAY, "{profile:?}");
         }
     }
-    let unsure = (Outcome::Throttled, Created::Unknown, false);
-    assert_eq!(
-        meaning(Dialect::Generic, 429, &[("retry-after", "1")], ""),
-        unsure
-    );
+    let unproven = (Outcome::Throttled, Created::TurnedAway, false);
+    for sent in [&[][..], &[("retry-after", "1")]] {
+        assert_eq!(meaning(Dialect::Generic, 429, sent, ""), unproven);
+    }
 }
 
 #[test]
@@ -325,7 +324,7 @@ fn case(statuses: std::ops::RangeInclusive<u16>, sign: Sign) -> Case {
 
 #[test]
 fn what_a_case_leaves_open_is_thought_of_with_care() {
-    use Created::{NeverProcessed as Never, Processed as Done, Unknown};
+    use Created::{NeverProcessed as Never, Processed as Done, TurnedAway, Unknown};
     use Outcome::{Failure, Neutral, Success, Throttled};
     for (outcome, status, meaning) in [
         (None, 200, (Success, Done)),
@@ -333,7 +332,9 @@ fn what_a_case_leaves_open_is_thought_of_with_care() {
         (None, 500, (Failure, Unknown)),
         (Some(Failure), 200, (Failure, Unknown)),
         (Some(Failure), 409, (Failure, Unknown)),
-        (Some(Throttled), 420, (Throttled, Unknown)),
+        (Some(Throttled), 420, (Throttled, TurnedAway)),
+        (Some(Throttled), 520, (Throttled, Unknown)),
+        (Some(Throttled), 200, (Throttled, Unknown)),
         (Some(Neutral), 404, (Neutral, Never)),
         (Some(Neutral), 200, (Neutral, Unknown)),
         (Some(Neutral), 500, (Neutral, Unknown)),

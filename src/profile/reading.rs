@@ -63,8 +63,8 @@ fn created_of(status: StatusCode) -> Created {
 
 impl Case {
     /// How an answer of that status counts that is one, and what it says of the work. Where the case
-    /// leaves that open, only a success is believed to have done it, and only a refusal for the
-    /// request's own sake to have done nothing.
+    /// leaves that open, only a success is believed to have done it, only a refusal for the request's
+    /// own sake to have done nothing, and only a server's error or silence to leave it unknown.
     fn meaning(&self, status: StatusCode) -> (Outcome, Created) {
         let Some(outcome) = self.outcome else {
             let created = self.created.unwrap_or(created_of(status));
@@ -72,6 +72,7 @@ impl Case {
         };
         let careful = match outcome {
             Outcome::Success => Created::Processed,
+            Outcome::Throttled if status.is_client_error() => Created::TurnedAway,
             Outcome::Neutral => match created_of(status) {
                 Created::NeverProcessed => Created::NeverProcessed,
                 _ => Created::Unknown,

@@ -15,8 +15,10 @@ use std::sync::Arc;
 /// What an answer says of the work that its request asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Created {
-    /// Nothing was done: the same request may come again.
+    /// Nothing was done, and that is certain: the same request may come again.
     NeverProcessed,
+    /// It was turned away, which nobody calls a proof: it is not repeated by us, and who asked may.
+    TurnedAway,
     /// It was done.
     Processed,
     /// It may or may not have been done.

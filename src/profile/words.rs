@@ -42,6 +42,7 @@ impl fmt::Display for Case {
         f.write_str(match self.created {
             None => "",
             Some(Created::NeverProcessed) => " and proves that nothing was processed",
+            Some(Created::TurnedAway) => " and was turned away, which is no proof",
             Some(Created::Processed) => " and was processed",
             Some(Created::Unknown) => " and may have been processed",
         })

@@ -304,7 +304,7 @@ async fn send(exchange: &mut Exchange, job: Job) -> Result<Sent, Refusal> {
     let undone = fallback::follows_answer(exchange, &answered, &read, true);
     let status = answered.0.status().as_u16();
     let outcome = match read.created {
-        Created::NeverProcessed => Outcome::NeverProcessed,
+        Created::NeverProcessed | Created::TurnedAway => Outcome::NeverProcessed,
         Created::Processed => Outcome::Processed { vendor_id: read.id },
         Created::Unknown => Outcome::Unknown {
             why: format!("it was answered {status}"),

@@ -40,6 +40,25 @@ fn answers_that_prove_that_nothing_was_done_hold_nothing() {
     }
 }
 
+/// RFC 6585 4 proves nothing, and yet leaves nothing unknown: who was told to come again may.
+#[test]
+fn a_create_that_plain_http_throttled_may_be_sent_again_and_is_not_repeated_here() {
+    let throttled = || reply(429).header("Retry-After", "1");
+    let upstream = Upstream::script([throttled(), throttled(), reply(201).body("made")]);
+    let keys = "retry: { attempts: 3, backoff: { base: 1ms } }";
+    let written = file(&upstream, keys);
+    let proxy = Proxy::start(written.replace("upstream: up", "upstream: up, creates: true"));
+    let keyed = || call("keyed").header("Idempotency-Key", "k1");
+    assert_eq!(proxy.send(&call("first-1")).status, 429);
+    assert_eq!(upstream.count(), 1);
+    assert!(held(&proxy).is_empty());
+    assert_eq!(proxy.send(&keyed()).status, 429);
+    assert_eq!(upstream.count(), 2);
+    assert_eq!(proxy.send(&keyed()).status, 201);
+    assert_eq!(proxy.send(&call("last-4")).status, 201);
+    assert_eq!(upstream.count(), 4);
+}
+
 #[test]
 fn two_people_may_send_the_same_text() {
     for made in [
