@@ -208,7 +208,8 @@ pub struct Metrics {
 pub struct Clients {
     /// Signs of identity, of which the first that is present counts. Default `[ip]`.
     pub identify_by: Option<Vec<Identify>>,
-    /// Networks whose `header:` identities are believed. Default: loopback.
+    /// Networks whose `header:` identities are believed; through a trusted proxy, its client must be in one too.
+    /// Default: loopback.
     pub identity_from: Option<Vec<Network>>,
     /// Networks whose `X-Forwarded-For` is believed. Default: none.
     pub trusted_proxies: Vec<Network>,

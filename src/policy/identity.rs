@@ -32,10 +32,11 @@ const BASIC: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A request's connection and head, and the seed of the fleet.
+/// A request's connection, the client behind it, its head, and the seed of the fleet.
 #[derive(Clone, Copy)]
 struct Caller<'a> {
     socket: IpAddr,
+    address: IpAddr,
     headers: &'a HeaderMap,
     seed: Option<&'a FleetSeed>,
 }
@@ -43,7 +44,8 @@ struct Caller<'a> {
 /// Where an identity is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The value of a request header, believed only from the addresses in `identity_from`.
+    /// The value of a request header, believed only from the addresses in `identity_from`: that of the connection,
+    /// and that of the client behind it where a trusted proxy passes on for another.
     Header(HeaderName),
     /// The user part of `Authorization: Basic` (RFC 7617), unverified.
     BasicUser,
@@ -252,6 +254,7 @@ impl Clients {
         let address = self.client_address(socket, headers);
         let caller = Caller {
             socket,
+            address,
             headers,
             seed,
         };
@@ -285,13 +288,9 @@ impl Clients {
         caller: Caller<'_>,
         path_param: impl Fn(&str) -> Option<&'p str>,
     ) -> Option<Keys> {
-        let Caller {
-            socket,
-            headers,
-            seed,
-        } = caller;
+        let Caller { headers, seed, .. } = caller;
         let value = match &identify.source {
-            Source::Header(name) => self.believed(socket, headers, name)?,
+            Source::Header(name) => self.believed(caller, name)?,
             Source::Bearer => authorization(headers, "bearer")?,
             Source::Path(name) => path_param(name)?.as_bytes(),
             Source::BasicUser => return basic_user_keys(seed, headers),
@@ -300,14 +299,13 @@ impl Clients {
         (!value.is_empty()).then(|| Keys::of(seed, &identify.label, value))
     }
 
-    fn believed<'h>(
-        &self,
-        socket: IpAddr,
-        headers: &'h HeaderMap,
-        name: &HeaderName,
-    ) -> Option<&'h [u8]> {
-        let value = headers.get(name)?.as_bytes().trim_ascii();
-        contains(&self.identity_from, socket.to_canonical()).then_some(value)
+    /// A proxy passes on what its client sent, this field too, so that both have to be believed.
+    fn believed<'h>(&self, caller: Caller<'h>, name: &HeaderName) -> Option<&'h [u8]> {
+        let value = caller.headers.get(name)?.as_bytes().trim_ascii();
+        let socket = caller.socket.to_canonical();
+        let believed = |address| contains(&self.identity_from, address);
+        let both = believed(socket) && (socket == caller.address || believed(caller.address));
+        both.then_some(value)
     }
 
     fn masked(&self, address: IpAddr) -> IpNet {
@@ -503,6 +501,37 @@ mod tests {
         let local = identify(&clients, LOCAL, &named);
         assert_eq!(mapped.key, local.key);
         assert!(local.shown().to_string().starts_with("header:X-Client-ID#"));
+    }
+
+    #[test]
+    fn a_trusted_proxy_lends_its_clients_no_belief() {
+        let clients = clients(
+            &["header:X-Client-ID", "basic_user", "ip"],
+            &["127.0.0.0/8"],
+        );
+        let user = basic("AC123:secret");
+        for (forwarded, shown) in [
+            (Some(STRANGER), STRANGER),
+            (Some("127.0.0.5, 203.0.113.9, 127.0.0.2"), STRANGER),
+            (Some("::1"), "header:X-Client-ID#"),
+            (Some("127.0.0.5"), "header:X-Client-ID#"),
+            (Some("junk"), "header:X-Client-ID#"),
+            (None, "header:X-Client-ID#"),
+        ] {
+            let mut lines = vec![("x-client-id", "a")];
+            lines.extend(forwarded.map(|from| ("x-forwarded-for", from)));
+            let found = identify(&clients, LOCAL, &lines).shown().to_string();
+            assert!(found.starts_with(shown), "{forwarded:?}: {found}");
+            // The next sign counts in place of a header that is not believed.
+            lines.push(("authorization", &user));
+            let found = identify(&clients, LOCAL, &lines).shown().to_string();
+            let next = if shown == STRANGER {
+                "basic_user#"
+            } else {
+                shown
+            };
+            assert!(found.starts_with(next), "{forwarded:?}: {found}");
+        }
     }
 
     #[test]

@@ -217,6 +217,29 @@ fn a_header_from_somebody_else_names_nobody() {
 }
 
 #[test]
+fn a_header_that_a_trusted_proxy_passes_on_from_a_stranger_names_nobody() {
+    let top =
+        "clients: { identify_by: [\"header:X-Client-ID\", ip], trusted_proxies: [127.0.0.0/8] }";
+    let (upstream, proxy) = limited("requests: 2, per: 1h", top);
+    let named = |number: usize| get("/x").header("X-Client-ID", &format!("client-{number}"));
+    let stranger = |number| named(number).header("X-Forwarded-For", "203.0.113.9");
+    assert_eq!(statuses(&proxy, 4, stranger), expected(2, 4));
+    // The proxy's own word, and that of a client on this machine, are believed.
+    let own = |number| named(number).header("X-Forwarded-For", "127.0.0.5");
+    assert_eq!(statuses(&proxy, 4, named), expected(4, 4));
+    assert_eq!(
+        statuses(&proxy, 4, |number| own(number + 4)),
+        expected(4, 4)
+    );
+    assert!(
+        upstream
+            .requests()
+            .iter()
+            .all(|r| r.header("x-client-id").is_none())
+    );
+}
+
+#[test]
 fn a_clients_name_is_logged_as_a_hash() {
     let (_upstream, proxy) = limited(TEN, BY_HEADER);
     proxy.send(&get("/x").header("X-Client-ID", "canary-4711"));
