@@ -91,7 +91,12 @@ fn calendar_and_mail_are_403_while_stubs_are_off() {
     let proxy = shipped(&upstream, &[ROOMY, ("INTEGRATIONS_STUB_MODE", "false")]);
     let calendar = proxy.get("/api/v1/integrations/calendar/google/events");
     let mail = proxy.send(&post("/google/gmail/v1/users/me/messages/send", "{}"));
-    for answer in [calendar, mail] {
+    // What says nothing authorizes nobody.
+    let empty = |value: &str| {
+        let mail = post("/google/gmail/v1/users/me/messages/send", "{}");
+        proxy.send(&mail.header("Authorization", value))
+    };
+    for answer in [calendar, mail, empty(""), empty("   "), empty("\t")] {
         assert_eq!(answer.status, 403);
         assert!(
             answer
