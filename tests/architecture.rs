@@ -36,8 +36,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("fleet", &["clock", "policy", "telemetry", "upstream"]),
     // Kept answers: it knows accounts, requests and answers by their heads, and shares with other replicas.
     ("cache", &["clock", "fleet", "guard"]),
-    // Signatures over bytes and fields; it knows neither routes nor the journey.
-    ("webhook", &["clock"]),
+    // Signatures over bytes and fields; it knows neither routes nor the journey. How a scheme is written is policy's.
+    ("webhook", &["clock", "policy"]),
     // News of circuits for the outside: signed with secrets that are read as a webhook's are, sent as requests are.
     (
         "herald",
