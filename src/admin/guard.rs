@@ -6,6 +6,7 @@
 //! is refused is logged. The address that counts is the one that was bound, whatever a reload says.
 
 use super::{Admin, Peer, problem};
+use crate::policy::scheme::credentials;
 use crate::routes::plan;
 use axum::extract::{Extension, Request, State};
 use axum::http::uri::Authority;
@@ -123,10 +124,9 @@ fn may_write(
             })?;
             let shown = fields
                 .get(header::AUTHORIZATION)
-                .and_then(|a| a.to_str().ok())
-                .and_then(|a| a.strip_prefix("Bearer "));
+                .and_then(|field| credentials(field.as_bytes(), "Bearer"));
             match shown {
-                Some(shown) if is_equal(shown.trim(), token.trim()) => Ok(()),
+                Some(shown) if is_equal(shown, token.trim().as_bytes()) => Ok(()),
                 _ => Err((
                     StatusCode::UNAUTHORIZED,
                     "this takes the token of admin.token_file, as `Authorization: Bearer ...`"
@@ -167,9 +167,8 @@ fn is_no_browsers_doing(fields: &HeaderMap) -> Result<(), String> {
 }
 
 /// Compares in time that depends on the lengths alone.
-fn is_equal(a: &str, b: &str) -> bool {
-    !b.is_empty()
-        && aws_lc_rs::constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
+fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    !b.is_empty() && aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok()
 }
 
 #[cfg(test)]

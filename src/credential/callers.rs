@@ -6,6 +6,7 @@
 
 use super::secret::{Secret, Watched};
 use crate::clock::Instant;
+use crate::policy::scheme::credentials;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -167,17 +168,12 @@ fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue>
 /// Whether the token is what an Authorization field shows: a Bearer token, or a Basic password,
 /// since the vendors' SDKs send one of the two.
 fn is_in(token: &Secret, field: &HeaderValue) -> bool {
-    let Some((scheme, rest)) = field.to_str().ok().and_then(|text| text.split_once(' ')) else {
-        return false;
-    };
-    let rest = rest.trim();
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return token.is(rest.as_bytes());
+    let field = field.as_bytes();
+    if let Some(shown) = credentials(field, "bearer") {
+        return token.is(shown);
     }
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return false;
-    }
-    let Ok(pair) = STANDARD.decode(rest).map(Zeroizing::new) else {
+    let pair = credentials(field, "basic").and_then(|pair| STANDARD.decode(pair).ok());
+    let Some(pair) = pair.map(Zeroizing::new) else {
         return false;
     };
     let mut parts = pair.splitn(2, |byte| *byte == b':');

@@ -19,6 +19,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
+use super::scheme::credentials;
 use keys::Keys;
 pub use keys::{ClientKey, FleetKey, FleetSeed};
 
@@ -337,14 +338,9 @@ fn forwarded_address(element: &[u8]) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// The credentials of an `Authorization` header of the given scheme (RFC 9110 section 11.4), if not empty.
+/// The credentials of an `Authorization` header of the given scheme, if not empty.
 fn authorization<'h>(headers: &'h HeaderMap, scheme: &str) -> Option<&'h [u8]> {
-    let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let (named, credentials) = value.split_at_checked(scheme.len())?;
-    let spaced = credentials.first() == Some(&b' ');
-    let credentials = credentials.trim_ascii();
-    let matches = spaced && named.eq_ignore_ascii_case(scheme.as_bytes());
-    (matches && !credentials.is_empty()).then_some(credentials)
+    credentials(headers.get(AUTHORIZATION)?.as_bytes(), scheme)
 }
 
 fn basic_user_keys(seed: Option<&FleetSeed>, headers: &HeaderMap) -> Option<Keys> {

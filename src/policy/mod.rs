@@ -14,5 +14,6 @@ pub mod outcome;
 pub mod pace;
 pub mod rate_limit;
 pub mod retry;
+pub mod scheme;
 pub mod token;
 pub mod window;

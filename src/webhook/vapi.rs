@@ -8,6 +8,7 @@ use super::public_url::PublicUrl;
 use super::secret::{Hash, Secret, Secrets};
 use super::{ASSISTANT_TIME, Call, Denied, Told, hex, is_equal, single};
 use crate::clock::{Duration, Instant, SystemTime};
+use crate::policy::scheme::credentials;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName};
@@ -34,8 +35,10 @@ pub struct Vapi {
 
 /// How a mark is made.
 pub enum Mark {
-    /// The secret itself, behind this text, in this field.
-    Secret(HeaderName, &'static str),
+    /// The secret itself in this field,
+    Secret(HeaderName),
+    /// or as a Bearer token in this one.
+    Bearer(HeaderName),
     /// A signature.
     Hmac(Box<Plan>),
 }
@@ -111,7 +114,7 @@ impl Vapi {
     /// What is checked, for people.
     pub(super) fn words(&self) -> String {
         match &self.mark {
-            Mark::Secret(field, _) => format!("Vapi's secret in {field}"),
+            Mark::Secret(field) | Mark::Bearer(field) => format!("Vapi's secret in {field}"),
             Mark::Hmac(plan) => {
                 let age = plan.time.as_ref();
                 let age = age.map(|(field, most)| format!(", at most {most:?} from {field}"));
@@ -146,12 +149,15 @@ impl Vapi {
     }
 
     fn mark<'f>(&self, fields: &'f HeaderMap) -> Result<&'f [u8], Denied> {
-        let (field, prefix) = match &self.mark {
-            Mark::Secret(field, prefix) => (field, *prefix),
-            Mark::Hmac(plan) => (&plan.signature, plan.prefix.as_str()),
+        let mark = match &self.mark {
+            Mark::Secret(field) => single(fields, field),
+            Mark::Bearer(field) => {
+                single(fields, field).and_then(|sent| credentials(sent, "Bearer"))
+            }
+            Mark::Hmac(plan) => single(fields, &plan.signature)
+                .and_then(|mark| mark.strip_prefix(plan.prefix.as_bytes())),
         };
-        let mark = single(fields, field).ok_or(NO_MARK)?;
-        mark.strip_prefix(prefix.as_bytes()).ok_or(NO_MARK)
+        mark.ok_or(NO_MARK)
     }
 
     /// Whether the mark fits.
@@ -159,7 +165,7 @@ impl Vapi {
         let mark = self.mark(call.fields)?;
         let mut fits = false;
         match &self.mark {
-            Mark::Secret(..) => {
+            Mark::Secret(_) | Mark::Bearer(_) => {
                 self.secrets
                     .each(now.0, |secret| fits |= is_equal(secret.bytes(), mark));
                 if fits { Ok(()) } else { Err(WRONG_SECRET) }
@@ -326,7 +332,7 @@ mod tests {
     #[test]
     fn a_secret_or_a_bearer_token_is_known_in_its_field() {
         let field = HeaderName::from_static("x-vapi-secret");
-        let secret = vapi(Mark::Secret(field, ""), &["one", "two"]);
+        let secret = vapi(Mark::Secret(field), &["one", "two"]);
         assert_eq!(verify(&secret, &[("x-vapi-secret", "two")], b""), Ok(()));
         assert_eq!(
             verify(&secret, &[("x-vapi-secret", "tw")], b""),
@@ -336,15 +342,15 @@ mod tests {
         let twice = [("x-vapi-secret", "two"), ("x-vapi-secret", "two")];
         assert_eq!(verify(&secret, &twice, b""), Err(NO_MARK));
         let field = HeaderName::from_static("authorization");
-        let bearer = vapi(Mark::Secret(field, "Bearer "), &["one"]);
-        assert_eq!(
-            verify(&bearer, &[("authorization", "Bearer one")], b""),
-            Ok(())
-        );
-        assert_eq!(
-            verify(&bearer, &[("authorization", "one")], b""),
-            Err(NO_MARK)
-        );
+        let bearer = vapi(Mark::Bearer(field), &["one"]);
+        for good in ["Bearer one", "bearer one", "BEARER  one"] {
+            let sent = [("authorization", good)];
+            assert_eq!(verify(&bearer, &sent, b""), Ok(()), "{good}");
+        }
+        for bad in ["one", "Bearerone", "Basic one", "Bearer "] {
+            let sent = [("authorization", bad)];
+            assert_eq!(verify(&bearer, &sent, b""), Err(NO_MARK), "{bad}");
+        }
     }
 
     #[test]

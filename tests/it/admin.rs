@@ -341,7 +341,21 @@ fn with_a_token_writes_need_it() {
     };
     assert!([401, 403].contains(&proxy.ask(&put("up", open)).status));
     assert!([401, 403].contains(&with("Bearer canary-other")));
-    assert_eq!(with("Bearer canary-token") / 100, 2);
+    for good in [
+        "Bearer canary-token",
+        "bearer canary-token",
+        "BEARER   canary-token",
+    ] {
+        assert_eq!(with(good) / 100, 2, "{good}");
+    }
+    for bad in [
+        "canary-token",
+        "Bearercanary-token",
+        "Basic canary-token",
+        "Bearer",
+    ] {
+        assert_eq!(with(bad), 401, "{bad}");
+    }
     assert!(
         !proxy
             .ask(&get("/api/v1/status").header("Authorization", "Bearer canary-token"))

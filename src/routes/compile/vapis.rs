@@ -44,12 +44,11 @@ pub(super) fn compile(notes: &mut Notes<'_>, at: &At, written: &VerifyVapi) -> O
             Mark::Hmac(Box::new(plan(notes, &at.key("hmac"), hmac)?))
         }
         None => {
-            let (usual, prefix) = match bearer {
-                true => (header::AUTHORIZATION, "Bearer "),
-                false => (HeaderName::from_static("x-vapi-secret"), ""),
-            };
             let field = name(notes, &at.key("header"), written.header.as_ref());
-            Mark::Secret(field.unwrap_or(usual), prefix)
+            match bearer {
+                true => Mark::Bearer(field.unwrap_or(header::AUTHORIZATION)),
+                false => Mark::Secret(field.unwrap_or(HeaderName::from_static("x-vapi-secret"))),
+            }
         }
     };
     let secrets = secrets?;

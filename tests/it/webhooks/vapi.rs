@@ -91,6 +91,10 @@ fn a_bearer_token_is_known_in_authorization_or_the_field_that_is_named() {
     let with = |field: &str, value: &str| proxy.send(&message(TIMELESS).header(field, value));
     let bearer = format!("Bearer {TOKEN}");
     assert_eq!(with("Authorization", &bearer).status, 200);
+    for scheme in ["bearer", "BEARER  "] {
+        let sent = format!("{scheme} {TOKEN}");
+        assert_eq!(with("Authorization", &sent).status, 200, "{scheme}");
+    }
     assert_denied(&with("Authorization", TOKEN));
     assert_denied(&with("Authorization", "Bearer another"));
     assert_denied(&with("X-Vapi-Secret", TOKEN));
