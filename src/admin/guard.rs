@@ -7,10 +7,10 @@
 
 use super::{Admin, Peer, problem};
 use crate::policy::scheme::credentials;
+use crate::proxy::entry::is_same;
 use crate::routes::plan;
 use axum::extract::{Extension, Request, State};
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::net::{IpAddr, SocketAddr};
@@ -27,7 +27,7 @@ pub async fn check(
     next: Next,
 ) -> Response {
     let fields = request.headers();
-    if let Err(why) = names_one_host(fields, request.uri().authority()) {
+    if let Err(why) = names_one_host(fields, request.uri()) {
         return problem(StatusCode::BAD_REQUEST, why);
     }
     if !is_own_host(fields) {
@@ -69,12 +69,12 @@ fn with_fences(mut answer: Response) -> Response {
 }
 
 /// RFC 9112 3.2: one Host field, and no target that names another.
-fn names_one_host(fields: &HeaderMap, target: Option<&Authority>) -> Result<(), &'static str> {
+fn names_one_host(fields: &HeaderMap, target: &Uri) -> Result<(), &'static str> {
     let host =
         only(fields, &header::HOST).map_err(|_| "the request has more than one Host field")?;
-    let host = host.ok_or("the request has no Host field")?.as_bytes();
-    match target {
-        Some(named) if !host.eq_ignore_ascii_case(named.as_str().as_bytes()) => {
+    let host = host.ok_or("the request has no Host field")?;
+    match target.authority() {
+        Some(named) if !is_same(host, named, target.scheme()) => {
             Err("the request's Host field and the authority of its target differ")
         }
         _ => Ok(()),
@@ -209,6 +209,30 @@ mod tests {
             assert!(!is_own_host(&map), "{bad}");
         }
         assert!(!is_own_host(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_absolute_target_must_name_the_same_host_and_the_port_of_its_scheme_goes_without_saying() {
+        let names = |target: &str, host: &'static str| {
+            names_one_host(&fields(&[("host", host)]), &target.parse().unwrap())
+        };
+        for (target, host) in [
+            ("/x", "127.0.0.1"),
+            ("http://127.0.0.1:80/x", "127.0.0.1"),
+            ("http://127.0.0.1/x", "127.0.0.1:80"),
+            ("http://LOCALHOST/x", "localhost:"),
+            ("http://[::1]:80/x", "[::1]"),
+        ] {
+            assert_eq!(names(target, host), Ok(()), "{target} {host}");
+        }
+        for (target, host) in [
+            ("http://127.0.0.1:81/x", "127.0.0.1"),
+            ("http://127.0.0.1:443/x", "127.0.0.1"),
+            ("http://127.0.0.1/x", "127.0.0.2"),
+            ("http://evil.example:80/x", "127.0.0.1"),
+        ] {
+            assert!(names(target, host).is_err(), "{target} {host}");
+        }
     }
 
     #[test]

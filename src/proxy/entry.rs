@@ -195,7 +195,7 @@ fn authority(head: &Parts) -> Result<Named, Refusal> {
 }
 
 /// Whether two authorities are one: the port of the scheme goes without saying (RFC 9110 4.2.3).
-fn is_same(host: &HeaderValue, named: &Authority, scheme: Option<&Scheme>) -> bool {
+pub fn is_same(host: &HeaderValue, named: &Authority, scheme: Option<&Scheme>) -> bool {
     let (host, named) = (host.as_bytes(), named.as_str().as_bytes());
     if host.eq_ignore_ascii_case(named) {
         return true;

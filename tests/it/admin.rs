@@ -415,6 +415,19 @@ fn host_and_origin_are_read_in_one_way_alone() {
     let host = format!("Host: {own}\r\n");
     assert_eq!(asked(path, &host), 200);
     assert_eq!(asked(&format!("http://{own}{path}"), &host), 200);
+    // The port of the scheme goes without saying.
+    for (target, named) in [("127.0.0.1:80", "127.0.0.1"), ("127.0.0.1", "127.0.0.1:80")] {
+        let host = format!("Host: {named}\r\n");
+        assert_eq!(
+            asked(&format!("http://{target}{path}"), &host),
+            200,
+            "{target}"
+        );
+    }
+    assert_eq!(
+        asked(&format!("http://127.0.0.1:81{path}"), "Host: 127.0.0.1\r\n"),
+        400
+    );
     assert_eq!(asked(path, &format!("{host}{host}")), 400);
     assert_eq!(asked(path, &format!("{host}Host: evil.example\r\n")), 400);
     assert_eq!(asked(&format!("http://evil.example{path}"), &host), 400);
