@@ -189,7 +189,10 @@ impl fmt::Display for Reason {
                     Forced::Closed => "closed it",
                     Forced::Auto => "ended the override",
                 };
-                write!(f, "an operator {what}: {reason}")
+                match reason.as_str() {
+                    "" => write!(f, "an operator {what}"),
+                    reason => write!(f, "an operator {what}: {reason}"),
+                }
             }
             Self::OverrideEnded => f.write_str("the operator's override ran out"),
             Self::Hint => f.write_str("a call failed after another replica saw the upstream fail"),
@@ -275,6 +278,10 @@ mod tests {
             forced: Forced::Open,
             reason: "vendor maintenance".to_owned(),
         };
+        let silent = Reason::Operator {
+            forced: Forced::Auto,
+            reason: String::new(),
+        };
         let cases = [
             (
                 Reason::ConsecutiveFailures { count: 3 },
@@ -290,6 +297,7 @@ mod tests {
             ),
             (Reason::ProbesSucceeded { count: 2 }, "2 probes succeeded"),
             (operator, "an operator opened it: vendor maintenance"),
+            (silent, "an operator ended the override"),
         ];
         for (reason, sentence) in cases {
             assert_eq!(reason.to_string(), sentence);
