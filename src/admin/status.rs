@@ -235,6 +235,7 @@ pub fn breaker(circuit: &Circuit) -> Value {
         "failures_total": snapshot.totals.failures,
         "opens_total": snapshot.totals.opens,
         "closes_total": snapshot.totals.closes,
+        "correlation_ids": circuit.led(),
         "last_failures": evidence,
     })
 }

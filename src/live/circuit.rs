@@ -9,8 +9,8 @@ use super::story::Story;
 use super::{Live, lock};
 use crate::clock::{self, Duration, Instant, SystemTime};
 use crate::policy::breaker::{
-    Breaker, BreakerSettings, Forced, Permit, Reason, Rejected, State, Transition, Unheeded,
-    Verdict,
+    Breaker, BreakerSettings, Forced, Permit, Reason, Rejected, Settled, State, Transition,
+    Unheeded, Verdict,
 };
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::pool::Pool;
@@ -24,6 +24,8 @@ const EVIDENCE: usize = 5;
 /// A failed attempt, kept to explain an opening.
 #[derive(Debug, Clone)]
 pub struct Evidence {
+    /// The state's term in which it counted; none if it did not.
+    epoch: Option<u64>,
     /// When it ended.
     pub at: SystemTime,
     /// The request it was for.
@@ -32,13 +34,63 @@ pub struct Evidence {
     pub error: String,
 }
 
+/// What explains an opening.
+#[derive(Debug, Default)]
+struct Memory {
+    /// The last failures, the latest last.
+    last: VecDeque<Evidence>,
+    /// The requests whose failures led to the last opening.
+    led: Vec<String>,
+}
+
+impl Memory {
+    fn keep(&mut self, failure: Evidence) {
+        if self.last.len() == EVIDENCE {
+            self.last.pop_front();
+        }
+        self.last.push_back(failure);
+    }
+
+    /// The requests whose failures led to what a verdict of this term has changed; those of an opening are kept.
+    fn lead(&mut self, settled: &Settled, epoch: Option<u64>) -> Vec<String> {
+        let (Some(transition), Some(epoch)) = (&settled.transition, epoch) else {
+            return Vec::new();
+        };
+        let led = self.led_to(epoch, &transition.reason);
+        if transition.to == State::Open {
+            self.led.clone_from(&led);
+        }
+        led
+    }
+
+    /// The requests of this term whose failures led to a change for that reason, as far as they are kept. What opens
+    /// a circuit otherwise, slow answers or an operator, is no failure of any request.
+    fn led_to(&self, epoch: u64, reason: &Reason) -> Vec<String> {
+        let most = match reason {
+            Reason::ConsecutiveFailures { count } => *count,
+            Reason::FailureRate { failures, .. } => *failures,
+            Reason::ProbeFailed | Reason::Hint => 1,
+            _ => 0,
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let latest = self.last.iter().rev();
+        let counted = latest.filter(|failure| failure.epoch == Some(epoch));
+        let mut ids: Vec<_> = counted
+            .take(most)
+            .map(|f| f.correlation_id.clone())
+            .collect();
+        ids.reverse();
+        ids
+    }
+}
+
 /// A breaker with its name, its metrics and what is known of its last failures.
 pub struct Circuit {
     /// Its name: the upstream's, or that of a named breaker.
     pub name: String,
     pub(super) breaker: Arc<Breaker>,
     live: Weak<Live>,
-    evidence: Mutex<VecDeque<Evidence>>,
+    memory: Mutex<Memory>,
     pools: Mutex<Vec<Weak<Pool>>>,
     bulkheads: Mutex<Vec<Weak<Bulkhead>>>,
     state: Gauge,
@@ -67,7 +119,7 @@ impl Circuit {
             name: name.to_owned(),
             breaker: Arc::new(Breaker::new(settings, fastrand::u64(..), clock::now())),
             live,
-            evidence: Mutex::default(),
+            memory: Mutex::default(),
             pools: Mutex::default(),
             bulkheads: Mutex::default(),
             hints,
@@ -114,26 +166,18 @@ impl Circuit {
         Ok(CircuitPermit {
             permit: Some(permit),
             circuit: Arc::clone(self),
+            failure: None,
         })
-    }
-
-    /// Remembers why an attempt failed.
-    pub fn remember(&self, correlation_id: &str, error: String) {
-        let mut evidence = lock(&self.evidence);
-        if evidence.len() == EVIDENCE {
-            evidence.pop_front();
-        }
-        let correlation_id = correlation_id.to_owned();
-        evidence.push_back(Evidence {
-            at: clock::wall(),
-            correlation_id,
-            error,
-        });
     }
 
     /// The last failures, the latest last.
     pub fn evidence(&self) -> Vec<Evidence> {
-        lock(&self.evidence).iter().cloned().collect()
+        lock(&self.memory).last.iter().cloned().collect()
+    }
+
+    /// The requests whose failures led to the last opening, the latest last.
+    pub fn led(&self) -> Vec<String> {
+        lock(&self.memory).led.clone()
     }
 
     /// Drops this pool's idle connections whenever the circuit opens.
@@ -165,8 +209,13 @@ impl Circuit {
 
     /// The operator's override.
     pub fn force(&self, forced: Forced, lasts: Duration, reason: String) {
-        for transition in self.breaker.force(forced, lasts, reason, clock::now()) {
-            self.announce(&transition);
+        let changes = self.breaker.force(forced, lasts, reason, clock::now());
+        // No request led to what was ordered.
+        if changes.iter().any(|change| change.to == State::Open) {
+            lock(&self.memory).led.clear();
+        }
+        for transition in changes {
+            self.announce(&transition, Vec::new());
         }
     }
 
@@ -206,11 +255,12 @@ impl Circuit {
 
     pub(super) fn tick(&self) {
         while let Some(transition) = self.breaker.tick(clock::now()) {
-            self.announce(&transition);
+            self.announce(&transition, Vec::new());
         }
     }
 
-    fn announce(&self, transition: &Transition) {
+    /// `led` are the requests whose failures led to it.
+    fn announce(&self, transition: &Transition, led: Vec<String>) {
         if transition.to == State::Open {
             let label = transition.reason.label();
             for (_, counter) in self.openings.iter().filter(|(l, _)| Some(*l) == label) {
@@ -223,7 +273,7 @@ impl Circuit {
                 bulkhead.empty();
             }
         }
-        let story = Story::new(self, transition);
+        let story = Story::new(self, transition, led);
         story.log();
         if let Some(live) = self.live.upgrade() {
             self.tell(&live, transition);
@@ -236,6 +286,42 @@ impl Circuit {
 }
 
 impl Circuit {
+    /// Hears how an attempt ended. A failure is kept before anybody can meet the circuit that it opens.
+    fn settle(&self, permit: Permit, failure: Option<Failure>, (verdict, took, now): End) {
+        let epoch = permit.epoch();
+        let Some((correlation_id, error)) = failure.filter(|_| verdict == Verdict::Failure) else {
+            return self.settled(permit.settle(verdict, took, now), epoch);
+        };
+        let mut memory = lock(&self.memory);
+        memory.keep(Evidence {
+            epoch,
+            at: clock::wall(),
+            correlation_id,
+            error,
+        });
+        let settled = permit.settle(verdict, took, now);
+        let led = memory.lead(&settled, epoch);
+        drop(memory);
+        self.announce_all(&settled, led);
+    }
+
+    fn settled(&self, settled: Settled, epoch: Option<u64>) {
+        if settled != Settled::default() {
+            let led = lock(&self.memory).lead(&settled, epoch);
+            self.announce_all(&settled, led);
+        }
+    }
+
+    /// `led` are the requests whose failures led to the last change.
+    fn announce_all(&self, settled: &Settled, led: Vec<String>) {
+        for transition in &settled.earlier {
+            self.announce(transition, Vec::new());
+        }
+        if let Some(transition) = &settled.transition {
+            self.announce(transition, led);
+        }
+    }
+
     /// Tells other replicas that it has opened on the evidence seen here.
     fn tell(&self, live: &Live, transition: &Transition) {
         let ordered = matches!(transition.reason, Reason::Operator { .. });
@@ -254,39 +340,44 @@ fn seconds(at: Instant) -> f64 {
     since.unwrap_or_default().as_secs_f64()
 }
 
+/// By whose request an attempt failed, and why.
+type Failure = (String, String);
+
+/// How an attempt ended, after what time, and when.
+type End = (Verdict, Duration, Instant);
+
 /// A permit that announces what it brings about.
 pub struct CircuitPermit {
     permit: Option<Permit>,
     circuit: Arc<Circuit>,
+    failure: Option<Failure>,
 }
 
 impl CircuitPermit {
-    /// The circuit it belongs to.
-    pub fn circuit(&self) -> &Arc<Circuit> {
-        &self.circuit
-    }
-
     /// Whether it is one of the probes that decide whether the circuit closes.
     pub fn is_probe(&self) -> bool {
         self.permit.as_ref().is_some_and(Permit::is_probe)
     }
 
+    /// Why the attempt failed, to be kept if it ends so.
+    pub fn failed(&mut self, correlation_id: &str, error: String) {
+        self.failure = Some((correlation_id.to_owned(), error));
+    }
+
     /// Decides now, for an answer whose body may take long.
     pub fn decide_early(&mut self, verdict: Verdict, took: Duration) {
         if let Some(permit) = &mut self.permit {
+            let epoch = permit.epoch();
             let settled = permit.decide_early(verdict, took, clock::now());
-            for transition in settled.transitions() {
-                self.circuit.announce(&transition);
-            }
+            self.circuit.settled(settled, epoch);
         }
     }
 
     /// The attempt has ended.
     pub fn settle(mut self, verdict: Verdict, took: Duration, now: Instant) {
         if let Some(permit) = self.permit.take() {
-            for transition in permit.settle(verdict, took, now).transitions() {
-                self.circuit.announce(&transition);
-            }
+            let failure = self.failure.take();
+            self.circuit.settle(permit, failure, (verdict, took, now));
         }
     }
 }

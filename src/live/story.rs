@@ -17,14 +17,14 @@ pub(super) struct Story<'a> {
 }
 
 impl<'a> Story<'a> {
-    pub(super) fn new(circuit: &'a Circuit, transition: &'a Transition) -> Self {
-        let (last_error, correlation_ids) = blamed(circuit);
+    /// `led` are the requests whose failures led to it.
+    pub(super) fn new(circuit: &'a Circuit, transition: &'a Transition, led: Vec<String>) -> Self {
         Story {
             circuit: &circuit.name,
             transition,
             snapshot: circuit.breaker().snapshot(clock::now()),
-            last_error,
-            correlation_ids,
+            last_error: last_error(circuit),
+            correlation_ids: led,
         }
     }
 
@@ -87,12 +87,9 @@ impl<'a> Story<'a> {
     }
 }
 
-/// The last failure, and the requests that failed last.
-fn blamed(circuit: &Circuit) -> (String, Vec<String>) {
-    let evidence = circuit.evidence();
-    let last_error = evidence.last().map(|e| e.error.clone());
-    let ids = evidence.into_iter().map(|e| e.correlation_id).collect();
-    (last_error.unwrap_or_default(), ids)
+fn last_error(circuit: &Circuit) -> String {
+    let latest = circuit.evidence().pop();
+    latest.map_or_else(String::new, |failure| failure.error)
 }
 
 /// How a circuit stands and what led to it, for those whom it refuses.
@@ -110,7 +107,7 @@ pub struct Standing {
     pub reason: String,
     /// The last failure.
     pub last_error: String,
-    /// The requests that failed last.
+    /// The requests whose failures led to its last opening.
     pub correlation_ids: Vec<String>,
 }
 
@@ -119,15 +116,14 @@ impl Standing {
     pub fn of(circuit: &Circuit, state: State) -> Standing {
         let snapshot = circuit.breaker().snapshot(clock::now());
         let shown = |at| clock::rfc3339(clock::shown(at));
-        let (last_error, correlation_ids) = blamed(circuit);
         Standing {
             name: circuit.name.clone(),
             state,
             since: shown(snapshot.since),
             until: snapshot.until.map(shown),
             reason: snapshot.reason.map_or_else(String::new, |r| r.to_string()),
-            last_error,
-            correlation_ids,
+            last_error: last_error(circuit),
+            correlation_ids: circuit.led(),
         }
     }
 

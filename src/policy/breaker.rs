@@ -252,6 +252,12 @@ impl Permit {
         self.breaker.settle(report, now)
     }
 
+    /// The term of the circuit's state that the attempt counts in; none if it has been decided.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        (!self.decided).then_some(self.epoch)
+    }
+
     /// Whether the attempt finds out for all others if the upstream has recovered.
     #[must_use]
     pub fn is_probe(&self) -> bool {

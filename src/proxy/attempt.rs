@@ -108,8 +108,8 @@ impl Attempt {
     /// It failed; `error` is kept to explain an opening.
     pub fn failed(&mut self, correlation_id: &str, error: String) {
         self.outcome = Outcome::Failure;
-        if let Some(permit) = &self.permit {
-            permit.circuit().remember(correlation_id, error);
+        if let Some(permit) = &mut self.permit {
+            permit.failed(correlation_id, error);
         }
     }
 }

@@ -41,6 +41,102 @@ fn three_failures_in_a_row_open_it_and_an_open_circuit_calls_nobody() {
     assert_eq!((upstream.count(), upstream.connections()), (3, connections));
 }
 
+/// Of every change: what happened, and which requests led to it.
+fn next_change(events: &mut crate::support::stream::Stream) -> (String, Vec<String>) {
+    let event = events.next("breaker");
+    let ids = event["facts"]["correlation_ids"].as_array().unwrap();
+    let ids = ids.iter().map(|id| id.as_str().unwrap().to_owned());
+    (event["what"].as_str().unwrap().to_owned(), ids.collect())
+}
+
+#[test]
+fn a_change_names_the_requests_that_led_to_it_and_no_earlier_ones() {
+    let bad = || reply(500);
+    let steps = [
+        bad(),
+        bad(),
+        reply(200),
+        bad(),
+        reply(200),
+        bad(),
+        bad(),
+        bad(),
+    ];
+    let breaker = "failure_threshold: 2, success_threshold: 1, recovery_timeout: 1s";
+    let (upstream, proxy) = with_breaker(steps, breaker);
+    let mut events = proxy.listen("/api/v1/events");
+    let send = |id: &str| proxy.send(&post("/x", "once").header("X-Correlation-ID", id));
+    let probe = |id: &str| {
+        let before = upstream.count();
+        until("a probe to be let through", || {
+            send(id);
+            upstream.count() > before
+        });
+    };
+    let mut next = || next_change(&mut events);
+    let row = "closed to open: 2 calls in a row failed".to_owned();
+    let over = "open to half-open: the recovery time is over".to_owned();
+    let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    send("a1");
+    send("a2");
+    assert_eq!(next(), (row.clone(), ids(&["a1", "a2"])));
+    probe("b");
+    assert_eq!(next(), (over.clone(), ids(&[])));
+    assert_eq!(
+        next(),
+        (
+            "half-open to closed: a probe succeeded".to_owned(),
+            ids(&[])
+        )
+    );
+    // Of these, the success in between leaves two.
+    for id in ["c1", "c2", "c3", "c4"] {
+        send(id);
+    }
+    assert_eq!(next(), (row, ids(&["c3", "c4"])));
+    assert_eq!(
+        send("d").json()["circuit"]["correlation_ids"],
+        serde_json::json!(["c3", "c4"])
+    );
+    probe("e");
+    assert_eq!(next(), (over, ids(&[])));
+    assert_eq!(
+        next(),
+        ("half-open to open: a probe failed".to_owned(), ids(&["e"]))
+    );
+    let breakers = proxy.ask(&get("/api/v1/breakers")).json();
+    assert_eq!(breakers[0]["correlation_ids"], serde_json::json!(["e"]));
+    assert_eq!(
+        breakers[0]["last_failures"].as_array().map(Vec::len),
+        Some(5)
+    );
+}
+
+#[test]
+fn an_order_without_a_reason_is_told_without_one() {
+    let (_upstream, proxy) = with_breaker([reply(200)], "recovery_timeout: 60s");
+    let mut events = proxy.listen("/api/v1/events");
+    for (body, told) in [
+        (
+            r#"{"state":"open","for":"1m"}"#,
+            "closed to open: an operator opened it",
+        ),
+        (
+            r#"{"state":"auto"}"#,
+            "open to half-open: an operator ended the override",
+        ),
+        (
+            r#"{"state":"closed","for":"1m","reason":"a drill"}"#,
+            "half-open to closed: an operator closed it: a drill",
+        ),
+    ] {
+        let order =
+            request("PUT", "/api/v1/breakers/up").header("Content-Type", "application/json");
+        assert_eq!(proxy.ask(&order.body(body)).status, 200);
+        assert_eq!(next_change(&mut events), (told.to_owned(), Vec::new()));
+    }
+}
+
 #[test]
 fn the_threshold_is_three_where_nothing_is_configured() {
     let upstream = Upstream::script([reply(503)]);
