@@ -4,8 +4,8 @@
 //! that the route has; what was answered 2xx is answered the same again, or refused where it is no retry
 //! of the vendor's; anything else that came of it (an error, no answer, a client that left) and what
 //! cannot be kept leaves the event to the next who tells it. An event that is known by the name of its delivery is
-//! known without it as well, since whoever holds a copy can leave the name out. Called by `verify`, and where an upstream's
-//! answer is here.
+//! known without it as well, since whoever holds a copy can leave the name out. Called by `verify`, and where an
+//! upstream's answer is here.
 
 use crate::clock::{self, Duration};
 use crate::guard::{Claim, CreateKey, Owner, Scope, StoredAnswer};
