@@ -393,7 +393,7 @@ fn a_declared_address_that_is_none_is_a_problem_at_its_place() {
     assert!(
         ended
             .text()
-            .contains(":4:17: \"sidecar\" is not a public address"),
+            .contains(":4:17: this is not a public address: it names no scheme"),
         "{}",
         ended.text()
     );
