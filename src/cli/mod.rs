@@ -23,7 +23,7 @@ pub mod status;
 use crate::telemetry::logging;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A resilience sidecar for the Vapi and Twilio APIs.
 #[derive(Debug, Parser)]
@@ -129,19 +129,25 @@ pub fn main() -> u8 {
         Verb::Demo { .. } => "off",
         _ => "info",
     });
+    let code = done(verb, words.config.as_ref());
+    logging::flush();
+    code
+}
+
+fn done(verb: Verb, config: &Path) -> u8 {
     match verb {
-        Verb::Run => run::run(&words.config),
-        Verb::Check => check::run(&words.config),
+        Verb::Run => run::run(config),
+        Verb::Check => check::run(config),
         Verb::Explain {
             method,
             url,
             headers,
-        } => explain::run(&words.config, &method, &url, &headers),
-        Verb::Routes => routes::run(&words.config),
-        Verb::Credentials => credentials::run(&words.config),
-        Verb::Login { name, device, port } => login::run(&words.config, &name, device, port),
+        } => explain::run(config, &method, &url, &headers),
+        Verb::Routes => routes::run(config),
+        Verb::Credentials => credentials::run(config),
+        Verb::Login { name, device, port } => login::run(config, &name, device, port),
         Verb::Schema => schema::run(),
-        Verb::Status { watch, output } => status::run(&words.config, output, watch),
+        Verb::Status { watch, output } => status::run(config, output, watch),
         Verb::Breaker {
             act,
             name,
@@ -149,10 +155,10 @@ pub fn main() -> u8 {
             reason,
         } => {
             let reason = reason.unwrap_or_default();
-            breaker::run(&words.config, act, &name, lasts.as_deref(), &reason)
+            breaker::run(config, act, &name, lasts.as_deref(), &reason)
         }
         Verb::Demo { keep, speed } => demo::run(demo::Options { keep, speed }),
-        Verb::Healthcheck => healthcheck::run(&words.config),
+        Verb::Healthcheck => healthcheck::run(config),
         Verb::Completions { shell } => completions(shell),
     }
 }

@@ -21,6 +21,7 @@ use crate::routes::plan::{Plan, Process};
 use crate::routes::table::Table;
 use crate::server::{Bound, Server, listen};
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::logging;
 use crate::telemetry::traces::{self, Traces, export::Exporter};
 use crate::upstream::resolve::Resolver;
 use anyhow::Context as _;
@@ -81,6 +82,7 @@ pub(super) fn serve(
     started: clock::SystemTime,
     beside: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    logging::never_wait().context("cannot start a thread")?;
     let count = worker_count(&plan.process);
     let process = plan.process.clone();
     let bound = bind(&process, count)?;
@@ -341,7 +343,7 @@ impl Running {
             _ = interrupt.recv() => false,
         };
         self.live.flush().await;
-        self.log.flush();
+        self.log.flush_within(LEAST_FLUSH);
         if !ended {
             anyhow::bail!(
                 "stopped at once by a second signal, {} connections cut",
@@ -357,7 +359,7 @@ impl Running {
         };
         tokio::join!(traces, self.carrier.finish(left));
         tracing::info!("drained");
-        self.log.flush();
+        self.log.flush_within(LEAST_FLUSH);
         Ok(())
     }
 }

@@ -259,8 +259,21 @@ impl AccessLog {
         self.dropped.load(Relaxed)
     }
 
-    /// Writes what has gathered, now.
-    pub fn flush(&self) {
+    /// Writes what has gathered, now; not for longer than that, where nobody takes it.
+    pub fn flush_within(self: &Arc<Self>, most: Duration) {
+        let (told, all) = std::sync::mpsc::sync_channel(1);
+        let log = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("last-lines".to_owned());
+        let flushing = thread.spawn(move || {
+            log.flush();
+            told.send(()).ok();
+        });
+        if flushing.is_ok() {
+            all.recv_timeout(most).ok();
+        }
+    }
+
+    fn flush(&self) {
         let buffers: Vec<_> = self.lock_buffers().clone();
         // Two buffers take turns, so that none grows from nothing again and again.
         let mut lines = self.spare.lock().unwrap_or_else(PoisonError::into_inner);

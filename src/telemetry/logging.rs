@@ -2,13 +2,62 @@
 //!
 //! JSON lines, or text on a terminal. `RUST_LOG` sets the level. Requests have their own line on
 //! standard output, so that the two can be told apart and shipped apart. A log that nobody takes any
-//! more (its reader gone, its disk full) is lost, and nothing else is. A reader that hangs with its
-//! pipe full makes the thread wait that has something to say.
+//! more (its reader gone or hanging, its disk full) is lost, and nothing else is: while the process serves, a
+//! thread of its own writes, and nobody waits for it but the end, which does not for long.
 
 use super::printable;
+use crate::clock::Duration;
 use std::io::{self, IsTerminal as _, Write};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Lines that may wait to be written; more are lost.
+const MOST: usize = 4_096;
+/// How long the end waits for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// What goes to the thread that writes.
+enum Said {
+    Line(Vec<u8>),
+    /// Everything before has been said.
+    All(SyncSender<()>),
+}
+
+static WRITER: OnceLock<SyncSender<Said>> = OnceLock::new();
+
+/// From now on a thread of its own writes. Called once, by the verb that serves.
+///
+/// # Errors
+/// The thread could not be started.
+pub fn never_wait() -> io::Result<()> {
+    let (sender, receiver) = sync_channel(MOST);
+    let thread = std::thread::Builder::new().name("log".to_owned());
+    thread.spawn(move || write_all(&receiver))?;
+    WRITER.get_or_init(|| sender);
+    Ok(())
+}
+
+fn write_all(said: &Receiver<Said>) {
+    while let Ok(said) = said.recv() {
+        match said {
+            Said::Line(line) => drop(io::stderr().write_all(&line)),
+            Said::All(told) => drop(told.send(())),
+        }
+    }
+}
+
+/// Waits until what was logged has been written, though not for a reader that hangs.
+pub fn flush() {
+    let Some(writer) = WRITER.get() else {
+        return;
+    };
+    let (told, all) = sync_channel(1);
+    if writer.try_send(Said::All(told)).is_ok() {
+        all.recv_timeout(LAST_LINES).ok();
+    }
+}
 
 /// Starts logging at that level, where `RUST_LOG` does not say another. Called once, by the verb.
 pub fn start(level: &str) {
@@ -41,7 +90,10 @@ impl Write for Lossy {
         let odd = |text: &&str| text.contains(printable::steers);
         let shown = std::str::from_utf8(line).ok().filter(odd).map(self.shown);
         let written = shown.as_ref().map_or(line, String::as_bytes);
-        io::stderr().write_all(written).ok();
+        match WRITER.get() {
+            Some(writer) => drop(writer.try_send(Said::Line(written.to_vec()))),
+            None => drop(io::stderr().write_all(written)),
+        }
         Ok(line.len())
     }
 

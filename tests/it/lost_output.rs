@@ -66,6 +66,24 @@ fn a_process_whose_log_has_no_room_goes_on() {
     everything_works(full());
 }
 
+/// Its agent hangs, with both pipes full: what is said is waited for by nobody.
+#[test]
+fn a_process_whose_log_is_not_read_goes_on_and_ends() {
+    let upstream = Upstream::answering("");
+    let file = File::write(&straight_to(&upstream));
+    let (hung, writer) = std::io::pipe().unwrap();
+    let stdout = writer.try_clone().unwrap();
+    let mut proxy = Proxy::saying(file, &[], (stdout.into(), writer.into()));
+    let path = format!("/{}", "x".repeat(3_000));
+    for _ in 0..100 {
+        assert_eq!(proxy.get(&path).status, 200);
+        // Each is told on standard error.
+        assert_eq!(proxy.ask(&request("PUT", &path)).status, 403);
+    }
+    assert_eq!(proxy.stop().code(), Some(0));
+    drop(hung);
+}
+
 #[test]
 fn access_lines_that_are_not_taken_are_counted() {
     for stdout in [full(), unread()] {
