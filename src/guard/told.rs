@@ -138,6 +138,7 @@ local function keep(hash, index, lasts)
   if redis.call('PTTL', hash) < lasts then redis.call('PEXPIRE', hash, lasts) end
   redis.call('ZADD', index, now + lasts, hash)
   redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+  if redis.call('PTTL', index) < lasts then redis.call('PEXPIRE', index, lasts) end
 end
 ",
             $body

@@ -65,6 +65,10 @@ fn an_unknown_outcome_is_refused_by_all_and_lifted_for_all() {
     let mut proxies = replicas(2, &redis.url(), &yaml);
     proxies[0].send(&call("first-1"));
     wait_until_held(&proxies[1], |hold| hold["correlation_id"] == "first-1");
+    for key in redis.keys() {
+        let left: i64 = redis.ask(&["PTTL", &key]).parse().unwrap();
+        assert!(left > 0, "{key} stays for ever");
+    }
     // One that starts later knows it too.
     proxies.extend(replicas(1, &redis.url(), &yaml));
     for proxy in &proxies {
