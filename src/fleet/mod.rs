@@ -30,7 +30,7 @@ pub use redis::Value;
 pub use seal::Seal;
 pub use settings::Settings;
 pub use shelf::Shelf;
-pub use store::{Lost, Standing, Store};
+pub use store::{LARGEST_VALUE, Lost, Standing, Store};
 
 use crate::clock::Duration;
 use crate::policy::breaker::Forced;

@@ -34,6 +34,26 @@ const OPS: [(Op, &str); 5] = [
     (Op::Guard, "guard"),
     (Op::Value, "value"),
 ];
+/// No value of ours is larger: what is, somebody else wrote.
+pub const LARGEST_VALUE: usize = 512 << 10;
+
+/// KEYS: values, whose keys lie together. ARGV: how many bytes one of ours has at most. Of what is larger, or of
+/// another type, nothing is sent but that it is there.
+const READ: &str = "
+local found = {}
+for i, key in ipairs(KEYS) do
+  local length = redis.pcall('STRLEN', key)
+  if type(length) ~= 'number' or length > tonumber(ARGV[1]) then
+    found[i] = ''
+  elseif length == 0 then
+    found[i] = redis.call('EXISTS', key) == 1 and ''
+  else
+    found[i] = redis.call('GET', key)
+  end
+end
+return found
+";
+
 /// Why a store is not in use at the start.
 const UNREACHED: &str = "it was not reached yet";
 const RESULTS: [&str; 5] = ["ok", "refused", "error", "timeout", "skipped"];
@@ -77,6 +97,7 @@ struct Shared {
     link: ArcSwapOption<Link>,
     timeout: Duration,
     prefix: String,
+    read: Script,
     /// Wakes the keeper.
     lost: Notify,
     standing: Mutex<Standing>,
@@ -105,6 +126,7 @@ impl Store {
                 link: ArcSwapOption::empty(),
                 timeout,
                 prefix: prefix.to_owned(),
+                read: Script::new(READ),
                 lost: Notify::new(),
                 standing: Mutex::new(standing),
                 up,
@@ -113,34 +135,27 @@ impl Store {
         }
     }
 
-    /// A value's bytes, if it is there and has not expired.
+    /// A value's bytes, if it is there and has not expired; none of what cannot be ours.
     ///
     /// # Errors
     /// The store gave no answer.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Lost> {
-        let mut command = redis::cmd("GET");
-        command.arg(self.key(key));
-        match self.send(Op::Value, &command).await? {
-            Value::BulkString(bytes) => Ok(Some(bytes.into())),
-            _ => Ok(None),
-        }
+        let found = self.get_all(&[key]).await?;
+        Ok(found.into_iter().next().flatten())
     }
 
-    /// The bytes of several values, each if it is there; their keys lie together.
+    /// The same of several values, whose keys lie together.
     ///
     /// # Errors
     /// The store gave no answer.
     pub async fn get_all(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>, Lost> {
-        let mut command = redis::cmd("MGET");
-        for key in keys {
-            command.arg(self.key(key));
-        }
+        let call = Call::on(keys.iter().map(|key| self.key(key))).word(LARGEST_VALUE.to_string());
         let bytes = |value| match value {
             Value::BulkString(bytes) => Some(Bytes::from(bytes)),
             _ => None,
         };
-        let found = super::script::items(self.send(Op::Value, &command).await?);
-        Ok(found.into_iter().map(bytes).collect())
+        let found = self.run(Op::Value, &self.shared.read, &call).await?;
+        Ok(super::script::items(found).into_iter().map(bytes).collect())
     }
 
     /// Keeps a value for that long, at least a millisecond.

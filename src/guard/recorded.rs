@@ -13,7 +13,7 @@ use super::stored::StoredAnswer;
 use super::turns::Turns;
 use crate::clock::{self, Duration, Instant};
 use crate::fleet::pieces::{Reader, Writer};
-use crate::fleet::{Lost, Seal, Shelf};
+use crate::fleet::{LARGEST_VALUE, Lost, Seal, Shelf};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::fmt;
@@ -29,6 +29,8 @@ const ALONE: Duration = Duration::from_secs(2);
 /// An unknown outcome that the guard has no record of is refused under its key for its window, and at least so long.
 const LEAST_SPAN: Duration = Duration::from_secs(60);
 const LARGE: &str = "it was answered at another replica, and its answer was too large to be shared";
+const UNREADABLE: &str = "its record in the store that replicas share cannot be read: somebody else \
+    wrote there, or it is damaged";
 const UNHEARD: &str = "it was under way at another replica when the store that replicas share was \
     lost, and has not been heard of since";
 
@@ -39,6 +41,8 @@ enum Found {
     Answer(StoredAnswer),
     /// One to another request.
     Other,
+    /// Something that nobody can read.
+    Unreadable,
 }
 
 /// A request that asks for its turn.
@@ -108,6 +112,17 @@ impl Recorded {
         Some(match (turn.find().await, lost) {
             (Some(Found::Answer(answer)), _) => Turned::Answer(answer),
             (Some(Found::Other), _) => Turned::Other,
+            (Some(Found::Unreadable), _) => {
+                let id = asking.correlation_id;
+                tracing::warn!(
+                    correlation_id = id,
+                    "refused under its Idempotency-Key: {UNREADABLE}"
+                );
+                Turned::Lost(UnknownAnswer {
+                    correlation_id: "unknown".to_owned(),
+                    what: UNREADABLE.to_owned(),
+                })
+            }
             (None, Some(unknown)) => Turned::Lost(unknown),
             (None, None) => {
                 turn.turns.runs(turn.serial);
@@ -178,11 +193,12 @@ impl Turn {
         }
     }
 
-    /// What another replica has recorded. None where it is nothing, or nothing that can be read.
+    /// What another replica has recorded. None where it is nothing.
     async fn find(&self) -> Option<Found> {
         let found = self.turns.shelf.values().get(&place(&self.seal)).await;
-        let plain = self.seal.open(&found.ok()??)?;
-        unpack(&plain, &self.request)
+        let plain = self.seal.open(&found.ok()??);
+        let read = plain.and_then(|plain| unpack(&plain, &self.request));
+        Some(read.unwrap_or(Found::Unreadable))
     }
 
     /// It is about to be sent, so far protected by the guard.
@@ -200,6 +216,9 @@ impl Turn {
         let Some(sealed) = self.seal.close(pack(&self.request, answer)) else {
             return;
         };
+        if sealed.len() > LARGEST_VALUE {
+            return;
+        }
         let values = self.turns.shelf.values();
         self.kept = match values.set(&place(&self.seal), &sealed, KEPT_FOR).await {
             Ok(()) => Kept::There,

@@ -350,3 +350,36 @@ fn what_somebody_else_wrote_there_stops_no_keyed_create() {
     assert_eq!(first.read("POST").status, 201);
     assert_eq!(store_up(&proxies[0]), 1.0);
 }
+
+#[test]
+fn a_record_that_cannot_be_read_is_of_unknown_outcome_and_a_missing_one_is_none() {
+    let redis = Redis::start();
+    let upstream = Upstream::script([made()]);
+    let large = "x".repeat(20 << 20);
+    let yaml = file(&upstream, PATIENT).replace("timeout: 500ms", "timeout: 100ms");
+    let proxies = replicas(2, &redis.url(), &yaml);
+    let recorded = || {
+        let keys = redis.keys().into_iter();
+        keys.filter(|key| key.contains(":recorded:")).collect()
+    };
+    assert_eq!(proxies[0].send(&keyed("first-1")).status, 201);
+    let keys: Vec<String> = recorded();
+    let key = keys[0].as_str();
+    for (n, value) in ["garbage", "", large.as_str()].into_iter().enumerate() {
+        redis.ask(&["SET", key, value, "KEEPTTL"]);
+        let answer = proxies[1].send(&keyed(&format!("again-{n}")));
+        assert_lost(&answer, "cannot be read");
+    }
+    redis.ask(&["DEL", key]);
+    redis.ask(&["LPUSH", key, "x"]);
+    assert_lost(&proxies[1].send(&keyed("again-9")), "cannot be read");
+    assert_eq!(store_up(&proxies[1]), 1.0);
+    assert_eq!(operations(&proxies[1], "timeout"), 0.0);
+    assert_eq!(upstream.count(), 1);
+    // Whoever has it in memory gives it all the same.
+    assert_eq!(proxies[0].send(&keyed("own-1")).status, 201);
+    assert_eq!(upstream.count(), 1);
+    redis.ask(&["DEL", key]);
+    assert_eq!(proxies[1].send(&keyed("anew-1")).status, 201);
+    assert_eq!(upstream.count(), 2);
+}
