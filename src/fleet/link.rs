@@ -12,14 +12,16 @@ use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
 use redis::io::AsyncDNSResolver;
+use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
     IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates,
     Value,
 };
 use secrecy::ExposeSecret;
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How long making a link may take, TLS and password included; longer where answers may take long.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -27,24 +29,51 @@ const CONNECT: Duration = Duration::from_millis(500);
 const QUEUE: usize = 1024;
 
 /// A live connection.
-pub(super) enum Link {
+pub(super) struct Link {
+    line: Line,
+    /// Scripts that were run here, by the names under which the store keeps them.
+    known: Mutex<HashSet<String>>,
+}
+
+enum Line {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
 impl Link {
+    fn over(line: Line) -> Link {
+        Link {
+            line,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Whether a script of that name was run here.
+    pub(super) fn knows(&self, script: &str) -> bool {
+        self.known().contains(script)
+    }
+
+    /// A script of that name was run here.
+    pub(super) fn learn(&self, script: &str) {
+        self.known().insert(script.to_owned());
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends a command and waits for its answer.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        let answer = match self {
-            Link::One(link) => link.clone().req_packed_command(command).await,
-            Link::Cluster(link) => link.clone().req_packed_command(command).await,
+        let answer = match &self.line {
+            Line::One(link) => link.clone().req_packed_command(command).await,
+            Line::Cluster(link) => link.clone().req_packed_command(command).await,
         };
         answer.and_then(Value::extract_error)
     }
 
     /// Whether every part of a cluster answers; one server answers for itself by what it is asked.
     pub(super) async fn ping(&self) -> RedisResult<()> {
-        if let Link::Cluster(link) = self {
+        if let Line::Cluster(link) = &self.line {
             let all = MultipleNodeRoutingInfo::AllMasters;
             let routing = RoutingInfo::MultiNode((all, Some(ResponsePolicy::AllSucceeded)));
             let ping = redis::cmd("PING");
@@ -72,29 +101,9 @@ impl Dialer {
     /// # Errors
     /// Settings that make no sense to the client.
     pub(super) fn new(settings: &Settings) -> RedisResult<Dialer> {
-        let info = info(settings)?;
-        let certificates = settings.authorities.clone().map(|pem| TlsCertificates {
-            client_tls: None,
-            root_cert: Some(pem),
-        });
         let names = Names(Arc::default());
         let patience = CONNECT.max(settings.timeout * 4);
-        let way = if settings.cluster {
-            let mut builder = ClusterClientBuilder::new([info])
-                .retries(2)
-                .connection_timeout(patience)
-                .response_timeout(patience)
-                .async_dns_resolver(names.clone());
-            if let Some(certificates) = certificates {
-                builder = builder.certs(certificates);
-            }
-            Way::Cluster(Box::new(builder.build()?))
-        } else {
-            Way::One(Box::new(match certificates {
-                Some(certificates) => Client::build_with_tls(info, certificates)?,
-                None => Client::open(info)?,
-            }))
-        };
+        let way = way(settings, patience, &names)?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(patience))
             .set_response_timeout(None)
@@ -112,11 +121,38 @@ impl Dialer {
         match &self.way {
             Way::One(client) => {
                 let link = client.get_multiplexed_async_connection_with_config(&self.config);
-                link.await.map(Link::One)
+                link.await.map(Line::One).map(Link::over)
             }
-            Way::Cluster(client) => client.get_async_connection().await.map(Link::Cluster),
+            Way::Cluster(client) => {
+                let link = client.get_async_connection().await;
+                link.map(Line::Cluster).map(Link::over)
+            }
         }
     }
+}
+
+fn way(settings: &Settings, patience: Duration, names: &Names) -> RedisResult<Way> {
+    let info = info(settings)?;
+    let certificates = settings.authorities.clone().map(|pem| TlsCertificates {
+        client_tls: None,
+        root_cert: Some(pem),
+    });
+    if settings.cluster {
+        let mut builder = ClusterClientBuilder::new([info])
+            .retries(2)
+            .connection_timeout(patience)
+            .response_timeout(patience)
+            .tcp_settings(at_once())
+            .async_dns_resolver(names.clone());
+        if let Some(certificates) = certificates {
+            builder = builder.certs(certificates);
+        }
+        return Ok(Way::Cluster(Box::new(builder.build()?)));
+    }
+    Ok(Way::One(Box::new(match certificates {
+        Some(certificates) => Client::build_with_tls(info, certificates)?,
+        None => Client::open(info)?,
+    })))
 }
 
 fn info(settings: &Settings) -> RedisResult<ConnectionInfo> {
@@ -139,7 +175,13 @@ fn info(settings: &Settings) -> RedisResult<ConnectionInfo> {
     if let Some(password) = &settings.password {
         who = who.set_password(password.expose_secret());
     }
-    Ok(address.into_connection_info()?.set_redis_settings(who))
+    let info = address.into_connection_info()?;
+    Ok(info.set_redis_settings(who).set_tcp_settings(at_once()))
+}
+
+/// A command goes out when it is given, and does not wait for what the store says to the one before.
+fn at_once() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 /// The client's names, resolved as an upstream's are.

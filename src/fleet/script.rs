@@ -23,15 +23,18 @@ impl Script {
         Script { text, name }
     }
 
-    /// Runs it by its name, and by its text where the store has forgotten it.
+    /// Runs it by its text the first time on a link, so that one answer is waited for; later by its name, and by its text
+    /// where the store has forgotten it.
     pub(super) async fn run(&self, link: &Link, call: &Call) -> RedisResult<Value> {
-        let answer = link.send(&call.command("EVALSHA", &self.name)).await;
-        match answer {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                link.send(&call.command("EVAL", self.text)).await
+        if link.knows(&self.name) {
+            match link.send(&call.command("EVALSHA", &self.name)).await {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {}
+                answer => return answer,
             }
-            answer => answer,
         }
+        let answer = link.send(&call.command("EVAL", self.text)).await?;
+        link.learn(&self.name);
+        Ok(answer)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::server::{Redis, Slow};
+use crate::server::{Redis, Slow, far};
 use crate::support::*;
 use crate::together::*;
 
@@ -128,6 +128,32 @@ fn a_slow_store_costs_one_time_out_and_then_nothing() {
     });
     assert_eq!(tally.others(&[200]), 0);
     println!("the slowest answer took {:?}", tally.longest);
+}
+
+#[test]
+fn no_command_waits_for_the_answer_to_another() {
+    let redis = Redis::start();
+    // Two answers one after the other would take longer than the time-out.
+    let url = far(redis.address, Duration::from_millis(60));
+    let upstream = Upstream::answering("ok");
+    let yaml = format!(
+        "
+redis: {{ url: \"@URL@\", timeout: 100ms }}
+rate_limits: {{ l: {{ requests: 100000, per: 1s, on_store_loss: closed }} }}
+upstreams: {{ up: {{ url: \"{}\" }} }}
+routes:
+  - {{ name: all, match: {{ path: \"/{{*rest}}\" }}, rate_limit: l, upstream: up, creates: true }}
+",
+        upstream.url()
+    );
+    let proxies = replicas(1, &url, &yaml);
+    // Each create has records removed behind it, which the next one's commands meet.
+    for n in 0..30 {
+        let answer = proxies[0].send(&post("/x", &n.to_string()));
+        assert_eq!(answer.status, 200, "the {n}th: {}", answer.text());
+    }
+    assert_eq!(operations(&proxies[0], "timeout"), 0.0);
+    assert_eq!(operations(&proxies[0], "skipped"), 0.0);
 }
 
 #[test]

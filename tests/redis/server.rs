@@ -6,8 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -221,6 +222,50 @@ fn copy(mut from: TcpStream, mut to: TcpStream, wait: &AtomicU64) {
     while let Ok(count @ 1..) = from.read(&mut chunk) {
         thread::sleep(Duration::from_millis(wait.load(Ordering::Relaxed)));
         if to.write_all(&chunk[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+/// A TCP proxy in front of a server as far away as a distance makes it: whatever the server says comes so much later,
+/// however much else is on its way.
+pub fn far(target: SocketAddr, away: Duration) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(target) else {
+                continue;
+            };
+            client.set_nodelay(true).unwrap();
+            server.set_nodelay(true).unwrap();
+            let (up, down) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || copy(up, server, &AtomicU64::new(0)));
+            let (on_its_way, arriving) = channel();
+            thread::spawn(move || carry(&arriving, client));
+            thread::spawn(move || depart(down, &on_its_way, away));
+        }
+    });
+    format!("redis://{address}")
+}
+
+fn depart(mut from: TcpStream, way: &Sender<(Instant, Vec<u8>)>, away: Duration) {
+    let mut chunk = [0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut chunk) {
+        if way
+            .send((Instant::now() + away, chunk[..count].to_vec()))
+            .is_err()
+        {
+            break;
+        }
+    }
+}
+
+fn carry(way: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream) {
+    while let Ok((at, bytes)) = way.recv() {
+        thread::sleep(at.saturating_duration_since(Instant::now()));
+        if to.write_all(&bytes).is_err() {
             break;
         }
     }
