@@ -96,8 +96,9 @@ impl Keeper {
         }
     }
 
-    async fn dial(&self) -> Result<Arc<Link>, Lost> {
-        match tokio::time::timeout(self.dialer.patience, self.dialer.dial()).await {
+    async fn dial(&mut self) -> Result<Arc<Link>, Lost> {
+        let patience = self.dialer.patience;
+        match tokio::time::timeout(patience, self.dialer.dial()).await {
             Ok(Ok(link)) => Ok(Arc::new(link)),
             Ok(Err(error)) => Err(Lost::Failed(error.to_string())),
             Err(_) => Err(Lost::Late),

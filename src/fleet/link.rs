@@ -18,7 +18,7 @@ use redis::{
     IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates,
     Value,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -86,7 +86,9 @@ impl Link {
 /// Makes links.
 pub(super) struct Dialer {
     pub(super) patience: Duration,
+    settings: Settings,
     way: Way,
+    names: Names,
     config: AsyncConnectionConfig,
 }
 
@@ -108,16 +110,33 @@ impl Dialer {
             .set_connection_timeout(Some(patience))
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUE)
-            .set_dns_resolver(names);
+            .set_dns_resolver(names.clone());
         Ok(Dialer {
             patience,
+            settings: settings.clone(),
             way,
+            names,
             config,
         })
     }
 
+    /// Reads the password's file again, if there is one; what is gone or empty changes nothing.
+    fn read_password(&mut self) -> RedisResult<()> {
+        let Some(file) = &self.settings.password_file else {
+            return Ok(());
+        };
+        let held = std::fs::read_to_string(file).unwrap_or_default();
+        let held = held.trim_end_matches(['\r', '\n']);
+        if !held.trim().is_empty() {
+            self.settings.password = Some(SecretString::from(held));
+            self.way = way(&self.settings, self.patience, &self.names)?;
+        }
+        Ok(())
+    }
+
     /// A new link. Its upkeep runs on the runtime of the caller.
-    pub(super) async fn dial(&self) -> RedisResult<Link> {
+    pub(super) async fn dial(&mut self) -> RedisResult<Link> {
+        self.read_password()?;
         match &self.way {
             Way::One(client) => {
                 let link = client.get_multiplexed_async_connection_with_config(&self.config);

@@ -8,6 +8,7 @@ use crate::clock::Duration;
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
+use std::path::PathBuf;
 use url::Url;
 
 /// Everything that is needed to reach the store.
@@ -25,6 +26,8 @@ pub struct Settings {
     pub username: Option<String>,
     /// The user's password.
     pub password: Option<SecretString>,
+    /// The file that holds the password, where one does; it is read again for each connection.
+    pub password_file: Option<PathBuf>,
     /// Authorities to trust in place of the machine's, as PEM.
     pub authorities: Option<Vec<u8>>,
     /// Whether the store is a cluster, which says where each key is.
@@ -67,6 +70,7 @@ impl Settings {
             database,
             username: decoded(url.username())?,
             password: decoded(url.password().unwrap_or_default())?.map(SecretString::from),
+            password_file: None,
             authorities: None,
             cluster: false,
             prefix: "trunkline".to_owned(),
@@ -94,10 +98,18 @@ impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         let plain = |s: &Settings| {
             let places = (s.host.clone(), s.port, s.tls, s.database);
-            let trust = (s.username.clone(), s.authorities.clone());
+            let trust = (
+                s.username.clone(),
+                s.authorities.clone(),
+                s.password_file.clone(),
+            );
             (places, trust, s.cluster, s.prefix.clone(), s.timeout)
         };
-        let secret = |s: &Settings| s.password.as_ref().map(|p| p.expose_secret().to_owned());
+        // What a file holds changes without a restart.
+        let secret = |s: &Settings| {
+            let fixed = s.password.as_ref().filter(|_| s.password_file.is_none());
+            fixed.map(|p| p.expose_secret().to_owned())
+        };
         plain(self) == plain(other) && secret(self) == secret(other)
     }
 }

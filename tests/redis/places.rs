@@ -63,6 +63,39 @@ fn a_password_is_used_and_told_to_nobody() {
 }
 
 #[test]
+fn a_password_that_is_changed_in_its_file_is_used_for_the_next_connection() {
+    let redis = Redis::start();
+    let user = |words: &[&str]| {
+        let all: Vec<&str> = ["ACL", "SETUSER", "app"]
+            .iter()
+            .chain(words)
+            .copied()
+            .collect();
+        assert_eq!(redis.ask(&all), "OK");
+    };
+    user(&["on", ">first", "~*", "&*", "+@all"]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "first\n").unwrap();
+    let url = redis.url().replace("//", "//app@");
+    let yaml = format!(
+        "redis: {{ url: \"@URL@\", timeout: 500ms, password_file: {} }}\n{LIMITED}",
+        file.display()
+    );
+    let proxies = replicas(2, &url, &yaml);
+    user(&[">second", "<first"]);
+    redis.ask(&["CLIENT", "KILL", "USER", "app"]);
+    until("the old password to be refused", || {
+        let status = proxies[0].ask(&get("/api/v1/status")).json();
+        let why = status["store"]["why"].as_str();
+        why.is_some_and(|why| why.contains("WRONGPASS") || why.contains("assword"))
+    });
+    std::fs::write(&file, "second\n").unwrap();
+    proxies.iter().for_each(|proxy| wait_for_store(proxy, 1.0));
+    count_together(&proxies, "a");
+}
+
+#[test]
 fn tls_is_spoken_to_a_store_that_proves_its_name() {
     let directory = tempfile::tempdir().unwrap();
     let place = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();

@@ -27,6 +27,7 @@ pub(super) fn compile(notes: &mut Notes<'_>) -> Option<Settings> {
             notes.problem(&at.key("password_file"), what, "leave one of them out");
         }
         settings.password = Some(SecretString::from(password));
+        settings.password_file = written.password_file.as_ref().map(|file| notes.path(file));
     }
     settings.authorities = authorities(notes, &at, written, settings.tls);
     settings.cluster = written.cluster.is_some_and(|flag| flag.get());
