@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 use redis::Value;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 /// How long after its last beat a replica counts as alive.
@@ -77,8 +77,8 @@ return answer
 pub(super) struct Pulse {
     beat: Script,
     pub(super) instance: String,
-    /// Drawn here, told where nobody was first.
-    own: FleetSeed,
+    /// Drawn here, told where nobody was first. The system's randomness may take its time, for which no start waits.
+    own: OnceLock<FleetSeed>,
     heard: ArcSwapOption<Heard>,
     /// Counts how often the store came into use or began anew.
     risen: watch::Sender<u64>,
@@ -103,7 +103,7 @@ impl Pulse {
         Pulse {
             beat: Script::new(BEAT),
             instance,
-            own: FleetSeed(drawn()),
+            own: OnceLock::new(),
             heard: ArcSwapOption::empty(),
             risen: watch::Sender::new(0),
             circuits,
@@ -144,7 +144,8 @@ impl Pulse {
 
     /// Tells and hears.
     pub(super) async fn beat(&self, store: &Store, link: &Link) -> Result<(), Lost> {
-        let own = self.seed().unwrap_or(self.own);
+        let drawn_here = || *self.own.get_or_init(|| FleetSeed(drawn()));
+        let own = self.seed().unwrap_or_else(drawn_here);
         let keys = [
             "seed",
             "circuits",

@@ -66,6 +66,28 @@ fn a_store_that_is_not_there_at_the_start_is_found_when_it_comes() {
 }
 
 #[test]
+fn no_start_and_no_first_request_waits_for_the_store() {
+    // The quickest of some, as the machine has other work too.
+    let quickest = |yaml: &str| {
+        let tries = (0..5).map(|_| {
+            let begun = Instant::now();
+            let proxy = replica(&format!("redis://{}", refusing_address()), yaml);
+            assert_eq!(proxy.get("/x").status, 200);
+            begun.elapsed()
+        });
+        tries.min().unwrap()
+    };
+    let yaml = quick(PLENTY);
+    let with = quickest(&yaml);
+    let without = quickest(&yaml.replace("redis: { url: \"@URL@\" }", ""));
+    println!("{with:?} with a store that is not there, {without:?} with none");
+    assert!(
+        with < without + Duration::from_millis(60),
+        "{with:?}, {without:?}"
+    );
+}
+
+#[test]
 fn killed_under_load_no_request_fails() {
     let mut redis = Redis::start();
     let proxies = replicas(3, &redis.url(), &limited(PLENTY));
