@@ -8,6 +8,7 @@
 use super::changes::Changes;
 use super::circuits::Circuits;
 use super::link::Link;
+use super::roll::{Anew, Roll};
 use super::script::{Call, Script, items, number, text};
 use super::store::{Lost, Op, Store};
 use crate::clock::{self, Duration, Instant};
@@ -26,8 +27,9 @@ pub(super) const LEASE: Duration = Duration::from_secs(2);
 const LENIENT: Duration = Duration::from_millis(100);
 
 /// KEYS: the seed; what is told of circuits; the replicas; the generation; the number of the last change; the log of
-/// changes; the marks that all hold. ARGV: the caller's seed, its name, how long
-/// it counts as alive, a generation for a store that has none, and the number of the last change that it heard.
+/// changes; the marks that all hold; who has told all, and when. ARGV: the caller's seed, its name, how long
+/// it counts as alive, a generation for a store that has none, the number of the last change that it heard, the
+/// generation that it has told all it knows, and since when it wants to hear who else has.
 /// Whatever holds something else is replaced.
 const BEAT: &str = "
 local time = redis.call('TIME')
@@ -47,6 +49,7 @@ sound(KEYS[3], 'zset')
 sound(KEYS[5], 'string')
 sound(KEYS[6], 'zset')
 sound(KEYS[7], 'hash')
+sound(KEYS[8], 'zset')
 redis.call('ZADD', KEYS[3], now + ARGV[3], ARGV[2])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - 691200000)
 redis.call('PEXPIRE', KEYS[3], 691200000)
@@ -60,7 +63,14 @@ if ARGV[5] ~= '' and last > tonumber(ARGV[5]) then
   log = redis.call('ZRANGEBYSCORE', KEYS[6], '(' .. ARGV[5], '+inf', 'LIMIT', 0, 256)
 end
 local marks = redis.call('HGETALL', KEYS[7])
-local answer = {agreed(KEYS[1], 32, ARGV[1]), now, agreed(KEYS[4], 32, ARGV[4]), last, log, marks}
+local life = agreed(KEYS[4], 32, ARGV[4])
+if ARGV[6] == life then redis.call('ZADD', KEYS[8], now, ARGV[2]) end
+redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', now - 691200000)
+redis.call('PEXPIRE', KEYS[8], 691200000)
+local alive = redis.call('ZRANGEBYSCORE', KEYS[3], now, '+inf', 'LIMIT', 0, 256)
+local done = {}
+if ARGV[7] ~= '' then done = redis.call('ZRANGEBYSCORE', KEYS[8], ARGV[7], '+inf') end
+local answer = {agreed(KEYS[1], 32, ARGV[1]), now, life, last, log, marks, alive, done}
 local told = redis.call('HGETALL', KEYS[2])
 for i = 1, #told, 2 do
   if (tonumber(string.match(told[i + 1], '^%d+')) or 0) > now then
@@ -86,6 +96,8 @@ pub(super) struct Pulse {
     pub(super) circuits: Circuits,
     /// What has changed, as they tell each other.
     pub(super) changes: Changes,
+    /// Who is alive, and has told all he knows.
+    pub(super) roll: Roll,
 }
 
 /// What the last beat brought.
@@ -108,6 +120,7 @@ impl Pulse {
             risen: watch::Sender::new(0),
             circuits,
             changes,
+            roll: Roll::default(),
         }
     }
 
@@ -142,6 +155,13 @@ impl Pulse {
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    /// The life of the store that this replica has told all it knows.
+    fn told(&self, store: &Store) -> String {
+        let life = self.generation().filter(|_| store.is_up());
+        let told = life.filter(|_| self.roll.has_told(*self.risen.borrow()));
+        told.as_deref().unwrap_or_default().to_owned()
+    }
+
     /// Tells and hears.
     pub(super) async fn beat(&self, store: &Store, link: &Link) -> Result<(), Lost> {
         let drawn_here = || *self.own.get_or_init(|| FleetSeed(drawn()));
@@ -154,13 +174,16 @@ impl Pulse {
             "changed",
             "changes",
             "marks",
+            "told",
         ];
         let call = Call::on(keys.map(|key| store.joined_key(key)))
             .word(hex(&own.0))
             .word(self.instance.as_str())
             .word(LEASE.as_millis().to_string())
             .word(hex(&drawn()))
-            .word(self.changes.since());
+            .word(self.changes.since())
+            .word(self.told(store))
+            .word(self.roll.since());
         // A store comes into use by an answer in time; one that is in use may be late, as requests do not wait for it.
         let patience = match store.is_up() {
             true => LENIENT.max(store.timeout() * 2),
@@ -174,8 +197,18 @@ impl Pulse {
         let (heard, told) =
             read(&items).ok_or_else(|| Lost::Failed("its answer makes no sense".to_owned()))?;
         let (now, life) = (heard.now, Arc::clone(&heard.generation));
-        let before = self.heard.swap(Some(Arc::new(heard)));
-        if before.is_some_and(|before| Some(&before.generation) != self.generation().as_ref()) {
+        let reborn = self.generation().is_some_and(|known| known != life);
+        let anew = match (reborn, store.is_up()) {
+            (true, _) => Anew::Reborn,
+            (false, false) => Anew::Back,
+            (false, true) => Anew::No,
+        };
+        // Before anybody can see the store in use or its new life.
+        let mut alive = words(items.get(6));
+        alive.retain(|name| *name != self.instance);
+        self.roll.hear(now, (alive, &words(items.get(7))), anew);
+        self.heard.store(Some(Arc::new(heard)));
+        if reborn {
             self.rise();
         }
         self.circuits.hear(now, told);
@@ -195,16 +228,21 @@ fn read(items: &[Value]) -> Option<(Heard, Words)> {
         generation: Arc::from(text(items.get(2))?),
         at: clock::now(),
     };
-    Some((heard, pairs(items.get(6..).unwrap_or_default()).collect()))
+    Some((heard, pairs(items.get(8..).unwrap_or_default()).collect()))
 }
 
 /// The log of changes, and the marks.
 fn changed(items: &[Value]) -> (Vec<String>, HashMap<String, String>) {
-    let list = |at: usize| items.get(at).cloned().map(super::script::items);
-    let log = list(4).unwrap_or_default();
-    let log = log.iter().filter_map(|line| text(Some(line)));
-    let marks = list(5).unwrap_or_default();
-    (log.map(str::to_owned).collect(), pairs(&marks).collect())
+    let marks = items.get(5).cloned().map(super::script::items);
+    let marks = marks.unwrap_or_default();
+    (words(items.get(4)), pairs(&marks).collect())
+}
+
+/// The words of a list.
+fn words(list: Option<&Value>) -> Vec<String> {
+    let list = list.cloned().map(super::script::items).unwrap_or_default();
+    let words = list.iter().filter_map(|word| text(Some(word)));
+    words.map(str::to_owned).collect()
 }
 
 fn pairs(items: &[Value]) -> impl Iterator<Item = (String, String)> {

@@ -11,11 +11,12 @@ use crate::clock::{self, Duration, Instant};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Between two beats of a store that is in use.
-const BEAT: Duration = Duration::from_millis(200);
+/// Between two beats of a store that is in use, and while others are awaited there.
+const BEAT: Duration = Duration::from_millis(100);
+const EAGER: Duration = Duration::from_millis(20);
 /// Between two tries to reach one that is not: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
-const LONGEST_PAUSE: Duration = Duration::from_millis(300);
+const LONGEST_PAUSE: Duration = Duration::from_millis(150);
 /// A store that was in use for less than this before it was lost is taken back more slowly each time.
 const STEADY: Duration = Duration::from_secs(2);
 const LONGEST_HOLD: Duration = Duration::from_millis(600);
@@ -81,7 +82,10 @@ impl Keeper {
             Ok(()) => {
                 self.took(link);
                 self.pulse.circuits.speak(&self.store).await;
-                BEAT
+                match self.pulse.roll.is_eager() {
+                    true => EAGER,
+                    false => BEAT,
+                }
             }
             // One late beat may be this thread's own fault.
             Err(Lost::Late) if self.store.is_up() && !self.late => {

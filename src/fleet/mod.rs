@@ -17,6 +17,7 @@ mod keeper;
 mod limits;
 mod link;
 pub mod pieces;
+mod roll;
 pub mod script;
 mod seal;
 mod settings;

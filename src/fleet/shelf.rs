@@ -82,6 +82,23 @@ impl Shelf {
         self.pulse.risen()
     }
 
+    /// Has one part more asked, before this replica says that it has told all it knew when the store came into use
+    /// for that time. Called on the fleet's thread; must not wait.
+    pub fn testify(&self, witness: impl Fn(u64) -> bool + Send + Sync + 'static) {
+        self.pulse.roll.add(Box::new(witness));
+    }
+
+    /// Whether the store came back or began anew less than `most` ago, and another replica that was alive
+    /// before has not told yet what it knows.
+    pub fn is_settling(&self, most: Duration) -> bool {
+        self.pulse.roll.is_settling(most)
+    }
+
+    /// Waits while that is so, and the store is in use.
+    pub async fn settled(&self, most: Duration) {
+        self.pulse.roll.settled(&self.store, most).await;
+    }
+
     /// Has the next beat at once.
     pub fn hurry(&self) {
         self.pulse.circuits.hurry.notify_one();

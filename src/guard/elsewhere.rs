@@ -7,6 +7,7 @@
 //! guard; the writing is done on the fleet's thread.
 
 use super::Shared;
+use super::backlog::{Backlog, Errand, Known};
 use super::key::CreateKey;
 use super::memory::Change;
 use super::record::{Begin, Held, HeldView, LONGEST_WINDOW, Row};
@@ -14,37 +15,16 @@ use super::told::{BEGIN, LIST, PUT, REMOVE, Told, left, place};
 use crate::clock::{self, Duration};
 use crate::fleet::script::{Call, Script, items, number, text};
 use crate::fleet::{Lost, Shelf};
-use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 /// Between two looks at an equal create that is under way elsewhere.
 const LOOK_AGAIN: Duration = Duration::from_millis(40);
-
-/// What the store is to be told of one record.
-#[derive(Debug, Clone)]
-enum Errand {
-    Put { row: Box<Row>, followed: bool },
-    Remove(CreateKey),
-}
-
-/// How far the store knows a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
-    /// It was sent, and no answer came.
-    Perhaps,
-    /// It is there, unless somebody has lifted it.
-    Surely,
-}
-
-#[derive(Default)]
-struct Backlog {
-    due: BTreeMap<u64, Errand>,
-    known: HashMap<u64, Known>,
-    /// The life of the store that `known` is about.
-    generation: Option<Arc<str>>,
-}
+/// How long a create waits for this replica to find out that the store began anew, and to tell it what it knows; and
+/// then for those that were alive before to have done so too.
+const CATCH_UP: Duration = Duration::from_millis(250);
+const SETTLE: Duration = Duration::from_millis(400);
 
 /// What the store said to a create.
 pub(super) enum Answer {
@@ -97,15 +77,17 @@ impl Elsewhere {
         self.shelf.is_up() && generation.is_some() && self.backlog().generation == generation
     }
 
-    /// The same, after a wait of at most one time-out where the store has just come into use or begun anew.
+    /// The same, after a wait where the store has just come into use or begun anew: until this replica, and the others
+    /// that were alive before, have told it what they know.
     pub(super) async fn is_ready(&self) -> bool {
         if self.shelf.is_up() && !self.is_up() {
             self.caught_up(None).await;
         }
+        self.shelf.settled(SETTLE).await;
         self.is_up()
     }
 
-    /// Waits, for at most one time-out, until this replica has told a store that began anew what it knows.
+    /// Waits, not for long, until this replica begins to tell a store that began anew what it knows.
     async fn caught_up(&self, before: Option<&Arc<str>>) {
         self.shelf.hurry();
         let caught_up = async {
@@ -113,9 +95,12 @@ impl Elsewhere {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        tokio::time::timeout(self.shelf.timeout(), caught_up)
-            .await
-            .ok();
+        tokio::time::timeout(CATCH_UP, caught_up).await.ok();
+    }
+
+    /// The life of the store as this replica knows it.
+    pub(super) fn life(&self) -> Option<Arc<str>> {
+        self.shelf.generation()
     }
 
     /// Whether the store knows that record as it stands here.
@@ -190,6 +175,7 @@ impl Elsewhere {
                     }
                     anew = true;
                     self.caught_up(Some(&generation)).await;
+                    self.shelf.settled(SETTLE).await;
                 }
             }
         }
@@ -264,6 +250,11 @@ impl Elsewhere {
     /// Writes what is due, for as long as the guard and the fleet live.
     pub(super) fn start(self: &Arc<Self>, shared: Weak<Shared>) {
         let (own, mut risen) = (Arc::clone(self), self.shelf.risen());
+        let witness = Arc::downgrade(self);
+        self.shelf.testify(move |time| {
+            let own = witness.upgrade();
+            own.is_none_or(|own| own.has_told(time))
+        });
         self.shelf.spawn(async move {
             let mut anew = true;
             loop {
@@ -271,10 +262,14 @@ impl Elsewhere {
                     return;
                 };
                 if anew {
-                    own.catch_up(&shared);
+                    let time = *risen.borrow_and_update();
+                    own.catch_up(&shared, time);
                 }
                 own.work(&shared).await;
                 drop(shared);
+                if anew {
+                    own.shelf.hurry();
+                }
                 if own.wanted.swap(false, Relaxed) {
                     own.list().await.ok();
                 }
@@ -288,7 +283,7 @@ impl Elsewhere {
     }
 
     /// What the store does not know is due: all that this replica has, where the store began anew.
-    fn catch_up(&self, shared: &Shared) {
+    fn catch_up(&self, shared: &Shared, time: u64) {
         let generation = self.shelf.generation();
         if generation.is_none() {
             return;
@@ -305,7 +300,14 @@ impl Elsewhere {
                     backlog.put(serial, &row, followed);
                 }
             }
+            backlog.catch_up(time);
         });
+    }
+
+    /// Whether the store has heard all that this replica knew when it came into use for that time.
+    fn has_told(&self, time: u64) -> bool {
+        let backlog = self.backlog();
+        backlog.has_told(time) && backlog.generation == self.shelf.generation()
     }
 
     async fn work(&self, shared: &Arc<Shared>) {
@@ -314,13 +316,15 @@ impl Elsewhere {
                 Errand::Put { row, followed } => self.put(shared, (serial, row, *followed)).await,
                 Errand::Remove(key) => self.forget(serial, key).await,
             };
+            let mut backlog = self.backlog();
+            backlog.writing = None;
             match done {
                 Ok(()) => {}
                 Err(Lost::Refused(why)) => {
                     tracing::warn!(why, "the shared store refuses the record of a create");
                 }
                 Err(_) => {
-                    self.backlog().due.entry(serial).or_insert(errand);
+                    backlog.due.entry(serial).or_insert(errand);
                     return;
                 }
             }
@@ -331,7 +335,7 @@ impl Elsewhere {
         if !self.shelf.is_up() {
             return None;
         }
-        self.backlog().due.pop_first()
+        self.backlog().next()
     }
 
     async fn put(
@@ -342,21 +346,33 @@ impl Elsewhere {
         let Some(key) = CreateKey::from_hex(&row.key) else {
             return Ok(());
         };
-        let old = self.backlog().known.get(&serial) == Some(&Known::Surely);
+        let (old, life) = {
+            let backlog = self.backlog();
+            let old = backlog.known.get(&serial) == Some(&Known::Surely);
+            (old, backlog.generation.clone())
+        };
         let told = Told::of(row, followed, self.shelf.instance());
         let left = left(row, clock::wall()).as_millis().to_string();
-        let call = Call::on([self.shelf.key(&place(&key)), self.shelf.key("creates")])
+        let keys = [&*place(&key), "creates", "generation"];
+        let call = Call::on(keys.map(|key| self.shelf.key(key)))
             .word(self.id(serial))
             .word(serde_json::to_vec(&told).unwrap_or_default())
             .word(left)
-            .word(if old { "old" } else { "new" });
+            .word(if old { "old" } else { "new" })
+            .word(life.as_deref().unwrap_or_default());
         let answer = self.shelf.run(&self.put, &call).await?;
-        if number(Some(&answer)) == Some(0) {
+        match number(Some(&answer)) {
             // Lifted at another replica, which outranks what became of it here.
-            self.backlog().known.remove(&serial);
-            shared.change(|table| table.discard(key, serial));
-        } else {
-            self.backlog().known.insert(serial, Known::Surely);
+            Some(0) => {
+                self.backlog().known.remove(&serial);
+                shared.change(|table| table.discard(key, serial));
+            }
+            // The store began anew: nothing was lifted, and everything is told again.
+            Some(2) => {
+                self.shelf.hurry();
+                return Err(Lost::Away);
+            }
+            _ => drop(self.backlog().known.insert(serial, Known::Surely)),
         }
         Ok(())
     }
@@ -378,19 +394,4 @@ impl Elsewhere {
 pub(super) struct Lifting {
     place: String,
     id: String,
-}
-
-impl Backlog {
-    fn put(&mut self, serial: u64, row: &Row, followed: bool) {
-        let row = Box::new(row.clone());
-        self.due.insert(serial, Errand::Put { row, followed });
-    }
-
-    /// What the store was never told need not be taken back.
-    fn remove(&mut self, serial: u64, key: CreateKey) {
-        self.due.remove(&serial);
-        if self.known.contains_key(&serial) {
-            self.due.insert(serial, Errand::Remove(key));
-        }
-    }
 }

@@ -30,6 +30,7 @@ impl Guard {
         key: CreateKey,
         begin: Begin<'_>,
     ) -> Result<Ticket, Box<Held>> {
+        let life = elsewhere.life();
         let admitted = self.shared.change_and_hear(|table| {
             let (known, held) = sift(table, elsewhere, (&key, &begin));
             match held {
@@ -53,11 +54,13 @@ impl Guard {
         };
         match elsewhere.begin(&key, serial, &begin).await {
             Answer::Held(held) => return Err(held),
-            Answer::Went => self.shared.change(|table| {
+            Answer::Went if elsewhere.life() == life => self.shared.change(|table| {
                 for serial in known {
                     table.discard(key, serial);
                 }
             }),
+            // A store that began anew meanwhile may not have heard yet what holds it here.
+            Answer::Went => {}
             Answer::Unheard => ticket.cover = Cover::Alone,
         }
         if let Some(stored) = stored {

@@ -7,6 +7,7 @@
 //! no request; the proxy calls it, `live` owns it, and a reload changes its bounds alone.
 
 mod answers;
+mod backlog;
 mod claimed;
 mod digest;
 mod elsewhere;

@@ -181,10 +181,11 @@ return {'went'}
 "
 );
 
-/// KEYS: the create's records; the index. ARGV: the record's id; the record; for how long it holds; `old` where it is
-/// there already unless somebody has lifted it.
+/// KEYS: the create's records; the index; the generation. ARGV: the record's id; the record; for how long it holds; `old`
+/// where it is there already unless somebody has lifted it; the generation that this is about.
 pub(super) const PUT: &str = script!(
     "
+if redis.call('GET', KEYS[3]) ~= ARGV[5] then return 2 end
 if ARGV[4] == 'old' and redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
 local r = cjson.decode(ARGV[2])
 if r.s ~= 'flight' then r.t = now + ARGV[3] end

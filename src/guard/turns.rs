@@ -9,15 +9,17 @@
 use super::answers::KEPT_FOR;
 use super::claimed::{ASK, Claim, End, Said, TELL, unknown, word};
 use super::record::millis;
-use crate::clock::{self, Duration, Instant};
+use crate::clock::Duration;
 use crate::fleet::script::{Call, Script, items, number, text};
 use crate::fleet::{Lost, Shelf};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// A store that was away or emptied hears within this from everyone what runs; until then nobody's turn begins.
+/// A store that was away or emptied hears from everyone what runs; until then, but no longer, nobody's turn begins.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long who asks waits for this replica to find out that the store began anew.
+const CATCH_UP: Duration = Duration::from_millis(250);
 /// For how long an unknown outcome that the guard holds too is told to those who wait for it.
 const HEARSAY: Duration = Duration::from_secs(2);
 /// The longest that what is due is waited for.
@@ -50,10 +52,11 @@ struct State {
     /// Bytes of answers among them.
     bytes: usize,
     next: u64,
-    /// When the store came into use first, its life, and when that took the place of another one.
-    first: Option<Instant>,
-    life: Option<Arc<str>>,
-    renewed: Option<Instant>,
+    /// What is being told.
+    telling: Option<u64>,
+    /// The last that was due when the store came into use, and for which time that was.
+    owed: Option<u64>,
+    caught: Option<u64>,
 }
 
 /// This replica's claims.
@@ -78,14 +81,26 @@ impl Turns {
             idle: Notify::new(),
         });
         let (own, mut risen) = (Arc::clone(&turns), turns.shelf.risen());
+        let witness = Arc::downgrade(&turns);
+        turns.shelf.testify(move |time| {
+            let own = witness.upgrade();
+            own.is_none_or(|own| own.has_told(time))
+        });
         turns.shelf.spawn(async move {
+            let mut anew = true;
             loop {
+                if anew {
+                    own.claim_anew(*risen.borrow_and_update());
+                }
                 own.work().await;
                 own.idle.notify_waiters();
-                tokio::select! {
-                    () = own.wake.notified() => {}
-                    _ = risen.changed() => own.claim_anew(),
+                if anew {
+                    own.shelf.hurry();
                 }
+                anew = tokio::select! {
+                    () = own.wake.notified() => false,
+                    _ = risen.changed() => true,
+                };
             }
         });
         turns
@@ -130,7 +145,7 @@ impl Turns {
         let Some(life) = life else {
             return Said::Unheard;
         };
-        let settling = self.is_settling(&life);
+        let settling = self.shelf.is_settling(SETTLE);
         let Some(call) = self.call(serial) else {
             return Said::Unheard;
         };
@@ -187,20 +202,7 @@ impl Turns {
             .word(claim.correlation_id.as_str())
     }
 
-    /// Whether a store that was away or began anew may not know yet what runs elsewhere.
-    fn is_settling(&self, life: &Arc<str>) -> bool {
-        let since = self.shelf.values().standing().since;
-        let mut state = self.state();
-        let first = *state.first.get_or_insert(since);
-        if state.life.as_ref() != Some(life) {
-            let another = state.life.replace(Arc::clone(life)).is_some();
-            state.renewed = another.then(clock::now);
-        }
-        let fresh = |at| clock::now().saturating_duration_since(at) < SETTLE;
-        (since != first && fresh(since)) || state.renewed.is_some_and(fresh)
-    }
-
-    /// Waits, for at most one time-out, until this replica has heard that the store began anew.
+    /// Waits, not for long, until this replica has heard that the store began anew.
     async fn heard_another(&self, life: &Arc<str>) -> bool {
         self.shelf.hurry();
         let heard = async {
@@ -208,8 +210,7 @@ impl Turns {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let patience = self.shelf.timeout();
-        tokio::time::timeout(patience, heard).await.is_ok()
+        tokio::time::timeout(CATCH_UP, heard).await.is_ok()
     }
 
     /// The guard's record of it is in the store: where the outcome is unknown, the guard says so.
@@ -241,30 +242,47 @@ impl Turns {
     }
 
     /// Everything that runs is due: the store may have been away, or have lost it.
-    fn claim_anew(&self) {
-        if let Some(life) = self.shelf.generation() {
-            self.is_settling(&life);
-        }
+    fn claim_anew(&self, time: u64) {
         let mut state = self.state();
         let State { running, due, .. } = &mut *state;
         // Who only waits claims nothing: another may have it.
         for (serial, running) in running.iter().filter(|(_, running)| running.runs) {
             due.insert(*serial, (running.claim.clone(), Errand::Runs));
         }
+        state.owed = state.due.keys().next_back().copied();
+        state.caught = Some(time);
+    }
+
+    /// Whether the store has heard all that ran here when it came into use for that time.
+    fn has_told(&self, time: u64) -> bool {
+        let state = self.state();
+        let told = |serial: Option<u64>| serial.is_none_or(|serial| Some(serial) > state.owed);
+        let first = state.due.keys().next().copied();
+        state.caught == Some(time) && told(state.telling) && told(first)
+    }
+
+    fn next(&self) -> Option<(u64, (Claim, Errand))> {
+        let mut state = self.state();
+        let next = state.next_due();
+        state.telling = next.as_ref().map(|(serial, _)| *serial);
+        next
     }
 
     async fn work(&self) {
         while self.shelf.is_up() {
-            let Some((serial, (claim, errand))) = self.state().next_due() else {
+            let Some((serial, (claim, errand))) = self.next() else {
                 return;
             };
-            match self.do_errand((serial, &claim), &errand).await {
+            let done = self.do_errand((serial, &claim), &errand).await;
+            let mut state = self.state();
+            state.telling = None;
+            match done {
                 Ok(()) => {}
                 Err(Lost::Refused(why)) => {
                     tracing::warn!(why, "the shared store refuses the claim of a key");
                 }
                 Err(_) => {
-                    self.state().put_back(serial, claim, errand);
+                    state.put_back(serial, claim, errand);
                     return;
                 }
             }

@@ -24,6 +24,7 @@ mod limits;
 mod loss;
 mod places;
 mod server;
+mod settle;
 #[path = "../it/support/mod.rs"]
 mod support;
 mod together;

@@ -1,0 +1,74 @@
+//! What the store that replicas share is still to be told of this replica's creates: one entry a record, in the order in
+//! which they began.
+//!
+//! It knows how far the store knows each record, in which life of the store, and how much was due when it came into
+//! use last. Pure; called by `elsewhere`.
+
+use super::key::CreateKey;
+use super::record::Row;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// What the store is to be told of one record.
+#[derive(Debug, Clone)]
+pub(super) enum Errand {
+    Put { row: Box<Row>, followed: bool },
+    Remove(CreateKey),
+}
+
+/// How far the store knows a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It was sent, and no answer came.
+    Perhaps,
+    /// It is there, unless somebody has lifted it.
+    Surely,
+}
+
+#[derive(Default)]
+pub(super) struct Backlog {
+    pub(super) due: BTreeMap<u64, Errand>,
+    pub(super) known: HashMap<u64, Known>,
+    /// The life of the store that `known` is about.
+    pub(super) generation: Option<Arc<str>>,
+    /// What is being written.
+    pub(super) writing: Option<u64>,
+    /// The last that was due when the store came into use, and for which time that was.
+    owed: Option<u64>,
+    caught: Option<u64>,
+}
+
+impl Backlog {
+    pub(super) fn put(&mut self, serial: u64, row: &Row, followed: bool) {
+        let row = Box::new(row.clone());
+        self.due.insert(serial, Errand::Put { row, followed });
+    }
+
+    /// What the store was never told need not be taken back.
+    pub(super) fn remove(&mut self, serial: u64, key: CreateKey) {
+        self.due.remove(&serial);
+        if self.known.contains_key(&serial) {
+            self.due.insert(serial, Errand::Remove(key));
+        }
+    }
+
+    /// What is to be written next; it is being written from now on.
+    pub(super) fn next(&mut self) -> Option<(u64, Errand)> {
+        let (serial, errand) = self.due.pop_first()?;
+        self.writing = Some(serial);
+        Some((serial, errand))
+    }
+
+    /// All that the store does not know is due, which has come into use for that time.
+    pub(super) fn catch_up(&mut self, time: u64) {
+        self.owed = self.due.keys().next_back().copied();
+        self.caught = Some(time);
+    }
+
+    /// Whether all that was due then is written.
+    pub(super) fn has_told(&self, time: u64) -> bool {
+        let told = |serial: Option<u64>| serial.is_none_or(|serial| Some(serial) > self.owed);
+        let first = self.due.keys().next().copied();
+        self.caught == Some(time) && told(self.writing) && told(first)
+    }
+}
