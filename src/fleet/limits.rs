@@ -7,7 +7,7 @@
 
 use super::Fleet;
 use super::script::{Call, items, number};
-use super::store::Op;
+use super::store::{Op, Store};
 use crate::clock::{Duration, Instant};
 use crate::policy::identity::{ClientKey, FleetKey};
 use crate::policy::rate_limit::{Decision, Limit, Terms};
@@ -40,26 +40,48 @@ pub struct Spender {
 }
 
 impl Fleet {
+    /// Takes note of what was decided here while the store gave no answer.
+    pub fn decided_alone(&self, limit: &Limit, whose: Spender, now: Instant) {
+        let (owed, most) = (limit.ahead(whose.here, now), limit.terms().most);
+        let spread = whose.everywhere.as_u128();
+        self.quotas
+            .note((&bucket(limit, whose), spread), now, (owed, most));
+    }
+
     /// Spends one request where every replica sees it; nothing where the store gives no answer.
     pub async fn spend(&self, limit: &Limit, whose: Spender, now: Instant) -> Option<Decision> {
         let Terms { interval, most } = limit.terms();
         // Less by what an answer may take: what comes back late must not lengthen a debt.
         let ahead = limit.ahead(whose.here, now);
         let ahead = ahead.saturating_sub(self.store.timeout());
-        let key = format!("limit:{}:{}", limit.name(), whose.everywhere);
+        let key = bucket(limit, whose);
         let call = Call::on([self.store.key(&key)])
             .word(micros(interval))
             .word(micros(most))
             .word(micros(ahead));
-        let answer = self.store.run(Op::Limit, &self.scripts.spend, &call).await;
+        let answer = self.store.run(Op::Limit, &self.spend, &call).await;
         let items = items(answer.ok()?);
         let owed = Duration::from_micros(number(items.get(1))?);
         limit.learn(whose.here, now, owed);
+        let spread = whose.everywhere.as_u128();
+        self.quotas.note((&key, spread), now, (owed, most));
         match number(items.first())? {
             1 => Some(limit.spent(owed)),
             _ => Some(limit.unspent(owed)),
         }
     }
+}
+
+fn bucket(limit: &Limit, whose: Spender) -> String {
+    format!("limit:{}:{}", limit.name(), whose.everywhere)
+}
+
+/// What tells the store how far a bucket is ahead, of at most `most`, and spends nothing.
+pub(super) fn telling(store: &Store, bucket: &str, (most, ahead): (Duration, Duration)) -> Call {
+    Call::on([store.key(bucket)])
+        .word(micros(Duration::ZERO))
+        .word(micros(most))
+        .word(micros(ahead))
 }
 
 /// Microseconds with three decimals.

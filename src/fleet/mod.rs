@@ -17,6 +17,7 @@ mod keeper;
 mod limits;
 mod link;
 pub mod pieces;
+mod quotas;
 mod roll;
 pub mod script;
 mod seal;
@@ -41,6 +42,7 @@ use beat::Pulse;
 use circuits::Circuits;
 use keeper::Keeper;
 use link::Dialer;
+use quotas::Quotas;
 use script::Script;
 use std::io;
 use std::sync::Arc;
@@ -54,13 +56,10 @@ pub struct Fleet {
     address: String,
     pulse: Arc<Pulse>,
     runtime: Handle,
-    scripts: Scripts,
+    spend: Arc<Script>,
+    quotas: Arc<Quotas>,
     until: CancellationToken,
     thread: Option<JoinHandle<()>>,
-}
-
-struct Scripts {
-    spend: Script,
 }
 
 impl Fleet {
@@ -81,6 +80,13 @@ impl Fleet {
         let handle = runtime.handle().clone();
         let (telling, told) = (Arc::clone(&pulse), store.clone());
         handle.spawn(async move { telling.changes.keep_telling(&told).await });
+        let (spend, quotas) = (
+            Arc::new(Script::new(limits::SPEND)),
+            Arc::new(Quotas::new()),
+        );
+        let (script, owed) = (Arc::clone(&spend), Arc::clone(&quotas));
+        let (heard, told) = (Arc::clone(&pulse), store.clone());
+        handle.spawn(async move { owed.keep_telling(&told, &heard, &script).await });
         let end = until.clone();
         let thread = std::thread::Builder::new()
             .name("fleet".to_owned())
@@ -90,9 +96,8 @@ impl Fleet {
             address: settings.address(),
             pulse,
             runtime: handle,
-            scripts: Scripts {
-                spend: Script::new(limits::SPEND),
-            },
+            spend,
+            quotas,
             until,
             thread: Some(thread),
         })

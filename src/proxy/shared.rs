@@ -58,6 +58,10 @@ async fn one(
         (None, OnLoss::Local) => {
             metrics.local.increment(1);
             let decision = rule.limit.check(here, clock::now());
+            if let Some(everywhere) = everywhere {
+                let whose = Spender { here, everywhere };
+                fleet.decided_alone(&rule.limit, whose, clock::now());
+            }
             heed(exchange, (place, rule), decision)
         }
         (None, OnLoss::Closed) if rule.limit.settings().mode == Mode::Enforce => {

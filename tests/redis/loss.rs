@@ -196,6 +196,40 @@ fn flushed_nobody_gets_a_fresh_quota() {
 }
 
 #[test]
+fn a_store_that_was_emptied_hears_of_those_who_come_back_elsewhere() {
+    let mut redis = Redis::start();
+    let proxies = replicas(2, &redis.url(), &limited(THREE));
+    let spent = |redis: &Redis| redis.keys().iter().any(|key| key.contains(":limit:"));
+    let statuses: Vec<u16> = (0..4).map(|_| proxies[0].get("/x").status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    redis.ask(&["FLUSHALL"]);
+    until("the bucket to be there again", || spent(&redis));
+    assert_eq!(proxies[1].get("/x").status, 429);
+    redis.kill();
+    proxies.iter().for_each(|proxy| wait_for_store(proxy, 0.0));
+    redis.start_again();
+    until("the bucket to be there again", || spent(&redis));
+    until("it to be used", || store_up(&proxies[1]) == 1.0);
+    assert_eq!(proxies[1].get("/x").status, 429);
+}
+
+#[test]
+fn what_was_spent_alone_is_told_to_a_store_that_comes_back_empty() {
+    let mut redis = Redis::start();
+    let proxies = replicas(2, &redis.url(), &limited(THREE));
+    redis.kill();
+    proxies.iter().for_each(|proxy| wait_for_store(proxy, 0.0));
+    let statuses: Vec<u16> = (0..4).map(|_| proxies[0].get("/x").status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    redis.start_again();
+    until("the bucket to be there", || {
+        redis.keys().iter().any(|key| key.contains(":limit:"))
+    });
+    until("it to be used", || store_up(&proxies[1]) == 1.0);
+    assert_eq!(proxies[1].get("/x").status, 429);
+}
+
+#[test]
 fn a_key_of_another_type_is_no_loss() {
     let redis = Redis::start();
     let proxies = replicas(1, &redis.url(), &limited("requests: 3, per: 1h, by: route"));
