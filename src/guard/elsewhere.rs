@@ -24,7 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(40);
 /// How long a create waits for this replica to find out that the store began anew, and to tell it what it knows; and
 /// then for those that were alive before to have done so too.
 const CATCH_UP: Duration = Duration::from_millis(250);
-const SETTLE: Duration = Duration::from_millis(400);
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// What the store said to a create.
 pub(super) enum Answer {

@@ -26,12 +26,22 @@ fn keyed(n: usize) -> Request {
     call(n).header("Idempotency-Key", &format!("key-{n}"))
 }
 
-/// Waits until a replica has told the store, in the life that it has now, all that it knows.
+/// Waits until each replica has told the store, in the life that it has now, all that it knows, and has heard of every
+/// other since.
 #[track_caller]
-fn wait_until_all_have_told(redis: &Redis, replicas: &str) {
+fn wait_until_all_have_told(redis: &Redis, proxies: &[Proxy]) {
     until("every replica to have told", || {
-        redis.ask(&["ZCARD", "{trunkline}:told"]) == replicas
+        redis.ask(&["ZCARD", "{trunkline}:told"]) == proxies.len().to_string()
     });
+    let beats = |proxy: &Proxy| {
+        let labels = [("op", "beat"), ("result", "ok")];
+        let name = "trunkline_store_operations_total";
+        proxy.metrics().value(name, &labels).unwrap()
+    };
+    let before: Vec<f64> = proxies.iter().map(beats).collect();
+    for (proxy, before) in proxies.iter().zip(before) {
+        until("two beats more", || beats(proxy) >= before + 2.0);
+    }
 }
 
 #[test]
@@ -41,7 +51,7 @@ fn an_emptied_store_passes_no_create_that_another_replica_knows_of() {
     let proxies = replicas(2, &redis.url(), &file(&upstream));
     let mut longest = Duration::ZERO;
     for n in 0..10 {
-        wait_until_all_have_told(&redis, "2");
+        wait_until_all_have_told(&redis, &proxies);
         assert_eq!(proxies[0].send(&call(n)).status, 502);
         redis.ask(&["FLUSHALL"]);
         let begun = Instant::now();
@@ -59,7 +69,7 @@ fn a_restarted_store_passes_no_create_that_another_replica_knows_of() {
     let upstream = Upstream::script([reset()]);
     let proxies = replicas(2, &redis.url(), &file(&upstream));
     for n in 0..6 {
-        wait_until_all_have_told(&redis, "2");
+        wait_until_all_have_told(&redis, &proxies);
         assert_eq!(proxies[0].send(&call(n)).status, 502);
         redis.kill();
         proxies.iter().for_each(|proxy| wait_for_store(proxy, 0.0));
@@ -79,7 +89,7 @@ fn who_was_alone_waits_for_nobody_and_who_was_not_no_longer_than_for_the_others(
         let proxies = replicas(count, &redis.url(), &file(&upstream));
         let patience = Duration::from_millis(most);
         for n in 0..4 {
-            wait_until_all_have_told(&redis, &count.to_string());
+            wait_until_all_have_told(&redis, &proxies);
             let frozen = n % 2 == 0;
             if frozen {
                 redis.signal("STOP");
@@ -109,7 +119,7 @@ fn a_replica_that_has_died_is_waited_for_no_longer_than_briefly() {
     let redis = Redis::start();
     let upstream = Upstream::script([reply(201)]);
     let mut proxies = replicas(2, &redis.url(), &file(&upstream));
-    wait_until_all_have_told(&redis, "2");
+    wait_until_all_have_told(&redis, &proxies);
     proxies[0].signal("KILL");
     proxies[0].wait_for_exit();
     redis.ask(&["FLUSHALL"]);
