@@ -169,6 +169,17 @@ impl Store {
         self.send(Op::Value, &command).await.map(drop)
     }
 
+    /// The same, unless there is one.
+    ///
+    /// # Errors
+    /// The store gave no answer; it may have the value or not.
+    pub async fn add(&self, key: &str, value: &[u8], lasts: Duration) -> Result<(), Lost> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.key(key)).arg(value).arg("NX").arg("PX");
+        command.arg(u64::try_from(lasts.as_millis().max(1)).unwrap_or(u64::MAX));
+        self.send(Op::Value, &command).await.map(drop)
+    }
+
     /// Forgets a value; whether there was one.
     ///
     /// # Errors

@@ -221,7 +221,10 @@ impl Turn {
         }
         let values = self.turns.shelf.values();
         self.kept = match values.set(&place(&self.seal), &sealed, KEPT_FOR).await {
-            Ok(()) => Kept::There,
+            Ok(()) => {
+                self.turns.wrote(&place(&self.seal), &sealed);
+                Kept::There
+            }
             Err(Lost::Refused(_)) => Kept::Not("it was answered, and the store took no answer"),
             Err(_) => Kept::Due(sealed),
         };

@@ -8,11 +8,12 @@
 
 use super::answers::KEPT_FOR;
 use super::claimed::{ASK, Claim, End, Said, TELL, unknown, word};
+use super::due::{Errand, Running, State};
 use super::record::millis;
-use crate::clock::Duration;
+use crate::clock::{self, Duration};
 use crate::fleet::script::{Call, Script, items, number, text};
 use crate::fleet::{Lost, Shelf};
-use std::collections::{BTreeMap, HashMap};
+use futures_util::future::join_all;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -24,40 +25,8 @@ const CATCH_UP: Duration = Duration::from_millis(250);
 const HEARSAY: Duration = Duration::from_secs(2);
 /// The longest that what is due is waited for.
 const LONGEST_FLUSH: Duration = Duration::from_secs(1);
-/// What may wait to be told: claims, and bytes of answers.
-const MOST_DUE: usize = 1024;
-const MOST_BYTES: usize = 4 << 20;
-const NOT_SHARED: &str =
-    "it was answered, and its answer could not be written where other replicas find it";
-
-/// What the store is to be told of one claim.
-enum Errand {
-    Runs,
-    Ended(End),
-}
-
-/// A request that runs under a key, or waits to.
-struct Running {
-    claim: Claim,
-    /// Whether it has its turn.
-    runs: bool,
-    /// Whether the store may know of it.
-    reached: bool,
-}
-
-#[derive(Default)]
-struct State {
-    running: HashMap<u64, Running>,
-    due: BTreeMap<u64, (Claim, Errand)>,
-    /// Bytes of answers among them.
-    bytes: usize,
-    next: u64,
-    /// What is being told.
-    telling: Option<u64>,
-    /// The last that was due when the store came into use, and for which time that was.
-    owed: Option<u64>,
-    caught: Option<u64>,
-}
+/// Answers that are written again at once.
+const PIECE: usize = 32;
 
 /// This replica's claims.
 pub(super) struct Turns {
@@ -93,6 +62,7 @@ impl Turns {
                     own.claim_anew(*risen.borrow_and_update());
                 }
                 own.work().await;
+                own.write_again().await;
                 own.idle.notify_waiters();
                 if anew {
                     own.shelf.hurry();
@@ -258,7 +228,8 @@ impl Turns {
         let state = self.state();
         let told = |serial: Option<u64>| serial.is_none_or(|serial| Some(serial) > state.owed);
         let first = state.due.keys().next().copied();
-        state.caught == Some(time) && told(state.telling) && told(first)
+        let claims = told(state.telling) && told(first);
+        state.caught == Some(time) && claims && state.life == self.shelf.generation()
     }
 
     fn next(&self) -> Option<(u64, (Claim, Errand))> {
@@ -266,6 +237,36 @@ impl Turns {
         let next = state.next_due();
         state.telling = next.as_ref().map(|(serial, _)| *serial);
         next
+    }
+
+    /// An answer is in the store.
+    pub(super) fn wrote(&self, name: &str, sealed: &[u8]) {
+        let stands = (clock::now(), KEPT_FOR);
+        self.state().lately.keep(name, sealed, stands);
+    }
+
+    /// Writes the latest answers into a store that began anew. What another has written there meanwhile stays.
+    async fn write_again(&self) {
+        let life = self.shelf.generation();
+        let again = {
+            let state = self.state();
+            let again = state.life.is_some() && state.life != life;
+            again.then(|| state.lately.all(clock::now()))
+        };
+        for piece in again.unwrap_or_default().chunks(PIECE) {
+            let write = piece.iter().map(|one| {
+                let left = one.until.saturating_duration_since(clock::now());
+                self.shelf.values().add(&one.name, &one.sealed, left)
+            });
+            let written = join_all(write).await;
+            if written
+                .iter()
+                .any(|done| matches!(done, Err(Lost::Away | Lost::Late | Lost::Failed(_))))
+            {
+                return;
+            }
+        }
+        self.state().life = life;
     }
 
     async fn work(&self) {
@@ -298,6 +299,7 @@ impl Turns {
             Errand::Ended(End::Free) => ("free", Duration::ZERO, ""),
             Errand::Ended(End::Answer(name, sealed)) => {
                 self.shelf.values().set(name, sealed, KEPT_FOR).await?;
+                self.wrote(name, sealed);
                 ("free", Duration::ZERO, "")
             }
             Errand::Ended(End::Done(why)) => ("done", KEPT_FOR, why.as_str()),
@@ -330,94 +332,5 @@ impl Turns {
             }
         };
         tokio::time::timeout(LONGEST_FLUSH, told).await.ok();
-    }
-}
-
-impl State {
-    /// Within its bounds: the oldest go first, and an answer for which there is no room is told of.
-    fn owe(&mut self, serial: u64, claim: Claim, end: End) {
-        let end = match end {
-            End::Answer(_, sealed) if self.bytes + sealed.len() > MOST_BYTES => {
-                End::Done(NOT_SHARED.to_owned())
-            }
-            end => end,
-        };
-        self.bytes += end.bytes();
-        self.due.insert(serial, (claim, Errand::Ended(end)));
-        while self.due.len() > MOST_DUE {
-            self.next_due();
-        }
-    }
-
-    fn next_due(&mut self) -> Option<(u64, (Claim, Errand))> {
-        let (serial, (claim, errand)) = self.due.pop_first()?;
-        if let Errand::Ended(end) = &errand {
-            self.bytes -= end.bytes();
-        }
-        Some((serial, (claim, errand)))
-    }
-
-    /// What could not be told is due again, unless there is later news of it.
-    fn put_back(&mut self, serial: u64, claim: Claim, errand: Errand) {
-        if self.due.contains_key(&serial) {
-            return;
-        }
-        match errand {
-            Errand::Ended(end) => self.owe(serial, claim, end),
-            Errand::Runs => {
-                if self.running.contains_key(&serial) {
-                    self.due.insert(serial, (claim, Errand::Runs));
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    fn claim(name: usize) -> Claim {
-        Claim {
-            place: format!("turn:{name}"),
-            request: String::new(),
-            correlation_id: name.to_string(),
-            span: Duration::ZERO,
-        }
-    }
-
-    fn answer(bytes: usize) -> End {
-        End::Answer("recorded:x".to_owned(), vec![0; bytes])
-    }
-
-    #[test]
-    fn what_waits_to_be_told_is_bounded_by_number_and_by_bytes() {
-        let mut state = State::default();
-        for serial in 1..=MOST_DUE + 10 {
-            state.owe(serial as u64, claim(serial), answer(MOST_BYTES / 8));
-        }
-        assert_eq!(state.due.len(), MOST_DUE);
-        assert!(state.bytes <= MOST_BYTES);
-        // The oldest are gone, and an answer for which there is no room is told of all the same.
-        let (serial, (_, errand)) = state.next_due().unwrap();
-        assert_eq!(serial, 11);
-        assert!(matches!(errand, Errand::Ended(End::Done(why)) if why == NOT_SHARED));
-        while state.next_due().is_some() {}
-        assert_eq!(state.bytes, 0);
-    }
-
-    #[test]
-    fn what_could_not_be_told_is_due_again_unless_there_is_later_news() {
-        let mut state = State::default();
-        state.owe(1, claim(1), answer(100));
-        let (serial, (claimed, errand)) = state.next_due().unwrap();
-        state.put_back(serial, claimed, errand);
-        assert_eq!((state.due.len(), state.bytes), (1, 100));
-        // It ran when it was to be told so, and has ended meanwhile.
-        state.put_back(1, claim(1), Errand::Runs);
-        assert!(matches!(state.due.get(&1), Some((_, Errand::Ended(_)))));
-        state.put_back(2, claim(2), Errand::Runs);
-        assert!(!state.due.contains_key(&2), "it runs no longer");
     }
 }

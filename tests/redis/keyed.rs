@@ -383,3 +383,36 @@ fn a_record_that_cannot_be_read_is_of_unknown_outcome_and_a_missing_one_is_none(
     assert_eq!(proxies[1].send(&keyed("anew-1")).status, 201);
     assert_eq!(upstream.count(), 2);
 }
+
+#[test]
+fn what_was_answered_before_the_store_was_emptied_is_answered_by_all_after_it() {
+    let mut redis = Redis::start();
+    let upstream = Upstream::script([made(), reply(500)]);
+    let proxies = replicas(3, &redis.url(), &file(&upstream, PATIENT));
+    until("every replica to have told", || {
+        redis.ask(&["ZCARD", "{trunkline}:told"]) == "3"
+    });
+    for proxy in &proxies {
+        let before = operations(proxy, "ok");
+        until("it to have heard of the others", || {
+            operations(proxy, "ok") >= before + 2.0
+        });
+    }
+    assert_eq!(proxies[0].send(&keyed("first-1")).status, 201);
+    redis.ask(&["FLUSHALL"]);
+    let answer = proxies[1].send(&keyed("second-2"));
+    assert_eq!(answer.header("Idempotent-Replayed"), Some("true"));
+    redis.kill();
+    proxies.iter().for_each(|proxy| wait_for_store(proxy, 0.0));
+    redis.start_again();
+    wait_for_store(&proxies[2], 1.0);
+    let answer = proxies[2].send(&keyed("third-3"));
+    assert_eq!(answer.header("Idempotent-Replayed"), Some("true"));
+    assert_eq!(upstream.count(), 1);
+    let key = redis
+        .keys()
+        .into_iter()
+        .find(|key| key.contains("recorded:"));
+    let left: i64 = redis.ask(&["PTTL", &key.unwrap()]).parse().unwrap();
+    assert!((1..24 * 3_600_000).contains(&left), "{left}");
+}
