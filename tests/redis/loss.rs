@@ -82,7 +82,7 @@ fn no_start_and_no_first_request_waits_for_the_store() {
     let without = quickest(&yaml.replace("redis: { url: \"@URL@\" }", ""));
     println!("{with:?} with a store that is not there, {without:?} with none");
     assert!(
-        with < without + Duration::from_millis(60),
+        with < without + Duration::from_millis(30),
         "{with:?}, {without:?}"
     );
 }
