@@ -1,8 +1,8 @@
 //! How far ahead each key was that this replica saw last, so that a store that began anew hears of it soon.
 //!
-//! Whoever comes back is told of with his next request anyway; this is for those who go to another replica. It holds so
-//! many keys at most, and each for as long as it owes: who finds no place is told of when he comes back. Kept
-//! by the limits; told on the fleet's thread.
+//! Whoever comes back is told of with his next request anyway; this is for those who go to another replica. It
+//! holds so many keys at most, and each for as long as it owes: who finds no place is told of when he comes back.
+//! Kept by the limits; told on the fleet's thread.
 
 use super::beat::Pulse;
 use super::limits::telling;

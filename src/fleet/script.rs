@@ -23,8 +23,8 @@ impl Script {
         Script { text, name }
     }
 
-    /// Runs it by its text the first time on a link, so that one answer is waited for; later by its name, and by its text
-    /// where the store has forgotten it.
+    /// Runs it by its text the first time on a link, so that one answer is waited for; later by its name, and by its
+    /// text where the store has forgotten it.
     pub(super) async fn run(&self, link: &Link, call: &Call) -> RedisResult<Value> {
         if link.knows(&self.name) {
             match link.send(&call.command("EVALSHA", &self.name)).await {

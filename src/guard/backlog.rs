@@ -1,5 +1,5 @@
-//! What the store that replicas share is still to be told of this replica's creates: one entry a record, in the order in
-//! which they began.
+//! What the store that replicas share is still to be told of this replica's creates: one entry a record, in the
+//! order in which they began.
 //!
 //! It knows how far the store knows each record, in which life of the store, and how much was due when it came into
 //! use last. Pure; called by `elsewhere`.

@@ -1,7 +1,7 @@
 //! What runs under a key at this replica, and what the store that replicas share is still to be told of it, in order.
 //!
-//! What waits is bounded by number and by bytes: the oldest go first, and an answer for which there is no room is told
-//! of all the same. Pure; called by `turns`.
+//! What waits is bounded by number and by bytes: the oldest go first, and an answer for which there is no room is
+//! told of all the same. Pure; called by `turns`.
 
 use super::claimed::{Claim, End};
 use super::lately::Lately;

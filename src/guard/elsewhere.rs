@@ -77,8 +77,8 @@ impl Elsewhere {
         self.shelf.is_up() && generation.is_some() && self.backlog().generation == generation
     }
 
-    /// The same, after a wait where the store has just come into use or begun anew: until this replica, and the others
-    /// that were alive before, have told it what they know.
+    /// The same, after a wait where the store has just come into use or begun anew: until this replica, and the
+    /// others that were alive before, have told it what they know.
     pub(super) async fn is_ready(&self) -> bool {
         if self.shelf.is_up() && !self.is_up() {
             self.caught_up(None).await;

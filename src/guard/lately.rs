@@ -1,8 +1,8 @@
-//! The answers under keys that this replica wrote into the shared store last, so that a store that began anew has them
-//! again.
+//! The answers under keys that this replica wrote into the shared store last, so that a store that began anew has
+//! them again.
 //!
-//! They stay sealed, and there are so many and so many bytes of them at most: the oldest go first. Pure; kept and told by
-//! `turns`.
+//! They stay sealed, and there are so many and so many bytes of them at most: the oldest go first. Pure; kept and
+//! told by `turns`.
 
 use crate::clock::{Duration, Instant};
 use std::collections::VecDeque;

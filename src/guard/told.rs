@@ -181,8 +181,8 @@ return {'went'}
 "
 );
 
-/// KEYS: the create's records; the index; the generation. ARGV: the record's id; the record; for how long it holds; `old`
-/// where it is there already unless somebody has lifted it; the generation that this is about.
+/// KEYS: the create's records; the index; the generation. ARGV: the record's id; the record; for how long it holds;
+/// `old` where it is there already unless somebody has lifted it; the generation that this is about.
 pub(super) const PUT: &str = script!(
     "
 if redis.call('GET', KEYS[3]) ~= ARGV[5] then return 2 end

@@ -26,8 +26,8 @@ fn keyed(n: usize) -> Request {
     call(n).header("Idempotency-Key", &format!("key-{n}"))
 }
 
-/// Waits until each replica has told the store, in the life that it has now, all that it knows, and has heard of every
-/// other since.
+/// Waits until each replica has told the store, in the life that it has now, all that it knows, and has heard of
+/// every other since.
 #[track_caller]
 fn wait_until_all_have_told(redis: &Redis, proxies: &[Proxy]) {
     until("every replica to have told", || {
