@@ -82,7 +82,6 @@ pub(super) fn serve(
     started: clock::SystemTime,
     beside: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    logging::never_wait().context("cannot start a thread")?;
     let count = worker_count(&plan.process);
     let process = plan.process.clone();
     let bound = bind(&process, count)?;
@@ -97,7 +96,7 @@ pub(super) fn serve(
     let table = Table::install(plan, &live, count)?;
     let tables = Arc::new(ArcSwap::from_pointee(table));
     let stopping = Arc::new(Stopping::default());
-    let log = AccessLog::start().context("cannot start the access log")?;
+    let log = start_logs().context("cannot start the logs")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -170,6 +169,12 @@ async fn keep_tokens(live: Arc<Live>, stop: CancellationToken) {
     };
     let resolver = Arc::new(Resolver::default());
     keep(&live.credentials, resolver, stop, tell).await;
+}
+
+/// Nobody waits for whoever reads the logs, from now on.
+fn start_logs() -> std::io::Result<Arc<AccessLog>> {
+    logging::never_wait()?;
+    AccessLog::start()
 }
 
 /// The state that outlives every reload, with its metrics at their start.
