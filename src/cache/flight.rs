@@ -165,9 +165,6 @@ impl Flight {
     /// Hands a piece to all readers. `true`: the answer has outgrown its bounds with this one.
     pub(super) fn push(&self, chunk: Bytes) -> bool {
         let mut buffer = self.buffer();
-        if let Some(since) = buffer.starved.take() {
-            buffer.held_up += clock::now().saturating_duration_since(since);
-        }
         let all = self.bounds.held.fetch_add(chunk.len(), Relaxed) + chunk.len();
         buffer.held += chunk.len();
         buffer.chunks.push_back(chunk);
@@ -177,6 +174,7 @@ impl Flight {
             buffer.outgrown = true;
             self.trim(&mut buffer);
         }
+        buffer.look_who_waits();
         wake_readers(&mut buffer);
         outgrows
     }
@@ -191,26 +189,24 @@ impl Flight {
         Poll::Pending
     }
 
-    /// Cuts off the slowest reader, if the others have had patience with it for long enough.
+    /// Cuts off the slowest readers, if the others have had patience with them for long enough.
     pub(super) fn cut_who_holds_up(&self, now: Instant) {
         let mut buffer = self.buffer();
-        let end = buffer.first + buffer.chunks.len();
-        let since = buffer
-            .starved
-            .filter(|_| buffer.reading().any(|p| p.next >= end));
-        let Some(since) = since else {
+        let Some(since) = buffer.starved else {
             return;
         };
         if buffer.held_up + now.saturating_duration_since(since) < PATIENCE {
             return;
         }
-        let reading = buffer.readers.values_mut().filter(|place| !place.cut);
-        if let Some(slowest) = reading.min_by_key(|place| place.next) {
-            slowest.cut = true;
+        while buffer.is_held_up() {
+            let reading = buffer.readers.values_mut().filter(|place| !place.cut);
+            if let Some(slowest) = reading.min_by_key(|place| place.next) {
+                slowest.cut = true;
+            }
+            self.trim(&mut buffer);
         }
         buffer.starved = None;
         buffer.held_up = Duration::ZERO;
-        self.trim(&mut buffer);
     }
 
     /// Nobody reads what cannot be kept either.
@@ -268,6 +264,24 @@ impl Buffer {
 
     fn is_deserted(&self) -> bool {
         self.reading().next().is_none()
+    }
+
+    /// Whether somebody has read all there is, and there is no more for want of room.
+    fn is_held_up(&self) -> bool {
+        let end = self.first + self.chunks.len();
+        self.outgrown && self.held >= WINDOW && self.reading().any(|place| place.next >= end)
+    }
+
+    /// Counts for how long it is so. Called after whatever changes it.
+    fn look_who_waits(&mut self) {
+        match (self.is_held_up(), self.starved) {
+            (true, None) => self.starved = Some(clock::now()),
+            (false, Some(since)) => {
+                self.held_up += clock::now().saturating_duration_since(since);
+                self.starved = None;
+            }
+            _ => {}
+        }
     }
 }
 
@@ -328,6 +342,7 @@ impl Reader {
         if let Some(chunk) = at.and_then(|at| buffer.chunks.get(at)).cloned() {
             place.next += 1;
             self.flight.trim(buffer);
+            buffer.look_who_waits();
             return Poll::Ready(Some(Ok(chunk)));
         }
         match &buffer.end {
@@ -335,9 +350,6 @@ impl Reader {
             Some(Err(why)) => Poll::Ready(Some(Err(Arc::clone(why)))),
             None => {
                 place.waker = Some(cx.waker().clone());
-                if buffer.outgrown && buffer.held >= WINDOW {
-                    buffer.starved.get_or_insert_with(clock::now);
-                }
                 Poll::Pending
             }
         }
@@ -356,8 +368,103 @@ impl Drop for Reader {
         let mut buffer = self.flight.buffer();
         buffer.readers.remove(&self.id);
         self.flight.trim(&mut buffer);
+        buffer.look_who_waits();
         if let Some(writer) = buffer.writer.take() {
             writer.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::cache::{Key, Place, Resource, Wanted};
+    use http::HeaderName;
+
+    /// A flight whose answer has outgrown its bound, with so many readers.
+    fn outgrown(readers: usize) -> (Arc<Flight>, Vec<Reader>) {
+        let place = Place {
+            tls: true,
+            authority: "up",
+            path: "/a",
+        };
+        let home = Home {
+            route: Arc::from("r"),
+            key: Key::of(&Wanted {
+                route: "r",
+                place,
+                host: None,
+                query: None,
+                injected: None,
+                client: None,
+                fields: &HeaderMap::new(),
+                ignore: &[],
+                replaced: None,
+                correlation: &HeaderName::from_static("x-id"),
+            }),
+            resource: Resource::at(&place),
+            asked: "/a".into(),
+            sent: "/a".into(),
+        };
+        let bounds = Bounds {
+            one: 1,
+            all: usize::MAX,
+            held: Arc::default(),
+        };
+        let flight = Flight::new(home, bounds, None);
+        let readers = (0..readers).map(|_| flight.follow().unwrap().into_reader());
+        let readers = readers.collect();
+        assert!(flight.push(piece()));
+        (flight, readers)
+    }
+
+    fn piece() -> Bytes {
+        Bytes::from(vec![0; WINDOW])
+    }
+
+    fn poll(reader: &mut Reader) -> Poll<Option<Result<Bytes, Arc<str>>>> {
+        reader.poll_piece(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn has_read(reader: &mut Reader) {
+        assert!(matches!(poll(reader), Poll::Ready(Some(Ok(_)))));
+        assert!(poll(reader).is_pending());
+    }
+
+    fn has_room(flight: &Flight) -> bool {
+        flight
+            .poll_room(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+    }
+
+    #[test]
+    fn all_who_hold_up_another_are_cut_off_and_he_goes_on() {
+        let (flight, mut readers) = outgrown(3);
+        has_read(&mut readers[0]);
+        assert!(!has_room(&flight));
+        flight.cut_who_holds_up(clock::now());
+        assert!(!has_room(&flight), "not at once");
+        flight.cut_who_holds_up(clock::now() + PATIENCE);
+        assert!(has_room(&flight));
+        for slow in &mut readers[1..] {
+            assert!(matches!(poll(slow), Poll::Ready(Some(Err(_)))));
+        }
+        flight.push(piece());
+        has_read(&mut readers[0]);
+    }
+
+    #[test]
+    fn nobody_is_cut_off_for_the_origins_silence_or_where_nobody_waits() {
+        let (flight, mut readers) = outgrown(2);
+        let later = clock::now() + 10 * PATIENCE;
+        flight.cut_who_holds_up(later);
+        has_read(&mut readers[0]);
+        has_read(&mut readers[1]);
+        flight.cut_who_holds_up(later);
+        flight.push(piece());
+        flight.cut_who_holds_up(later);
+        has_read(&mut readers[1]);
+        has_read(&mut readers[0]);
     }
 }

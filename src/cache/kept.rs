@@ -99,6 +99,12 @@ impl Kept {
         self.head.weight() + self.body.len()
     }
 
+    /// Whether another, for the same, came later.
+    pub fn is_outdated_by(&self, other: &Kept) -> bool {
+        let same = self.head.selecting == other.head.selecting;
+        same && self.head.freshness.came < other.head.freshness.came
+    }
+
     /// The same answer, stale from now on if it is not already.
     pub fn stale_from(&self, now: Instant) -> Kept {
         let mut head = (*self.head).clone();

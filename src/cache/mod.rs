@@ -110,7 +110,7 @@ impl Cache {
         let changes = self.lock().changes();
         let (sought, entry, _) = second.seek(&home, fields).await;
         let mut store = self.lock();
-        let entry = entry.and_then(|entry| store.adopt(&entry)).map(Arc::new);
+        let entry = entry.and_then(|entry| store.adopt(&entry));
         if let Some(entry) = entry.as_ref().filter(|_| store.changes() == changes) {
             store.put(Arc::clone(entry));
         }
@@ -225,7 +225,7 @@ impl Lease {
         let (sought, entry, mark) = second.seek(&self.flight.home, fields).await;
         self.mark = mark;
         let adopt = |entry: Kept| self.cache.lock().adopt(&entry);
-        Some((sought, entry.and_then(adopt).map(Arc::new)))
+        Some((sought, entry.and_then(adopt)))
     }
 
     /// What the second tier had is kept here too.
@@ -246,7 +246,7 @@ impl Lease {
     fn keep(&mut self, entry: &Arc<Kept>) {
         let mut store = self.cache.lock();
         let holds = store.holds(&self.flight);
-        let entry = holds.then(|| store.put(Arc::clone(entry)));
+        let entry = holds.then(|| store.put(Arc::clone(entry))).flatten();
         store.forget(&self.flight);
         drop(store);
         if let (Some(entry), Some(mark), Some(second)) =

@@ -191,11 +191,21 @@ impl Store {
         }
     }
 
-    /// Keeps an answer, in place of the one that differs from it in age alone; as it is kept.
-    pub(super) fn put(&mut self, entry: Arc<Kept>) -> Arc<Kept> {
+    /// Keeps an answer, in place of the one that differs from it in age alone; as it is kept. `None`: a newer one is.
+    pub(super) fn put(&mut self, entry: Arc<Kept>) -> Option<Arc<Kept>> {
         let entry = self.doubts.mark(entry);
+        if !self.is_newest(&entry) {
+            return None;
+        }
         self.place(Arc::clone(&entry));
-        entry
+        Some(entry)
+    }
+
+    /// Whether nothing is kept for the same that came later: an answer may take long to end.
+    fn is_newest(&self, entry: &Kept) -> bool {
+        let slot = self.slots.get(&entry.head.home.key);
+        let mut known = slot.into_iter().flat_map(|slot| &slot.variants);
+        !known.any(|known| entry.is_outdated_by(known))
     }
 
     fn place(&mut self, entry: Arc<Kept>) {
@@ -228,12 +238,6 @@ impl Store {
         });
         let same = |known: &Arc<Kept>| known.head.selecting == entry.head.selecting;
         let replaced = slot.variants.iter().position(same);
-        // An answer that took long to come is none for what was fetched after it.
-        let came = entry.head.freshness.came;
-        let known = replaced.and_then(|at| slot.variants.get(at));
-        if known.is_some_and(|known| known.head.freshness.came > came) {
-            return;
-        }
         let full = (slot.variants.len() >= VARIANTS).then_some(0);
         if let Some(old) = replaced.or(full).and_then(|at| slot.variants.remove(at)) {
             shelf.bytes -= old.weight();

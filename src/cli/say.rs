@@ -6,14 +6,13 @@
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write as _};
 
-use crate::telemetry::printable;
+use crate::telemetry::{logging, printable};
 
 /// Says something on standard error, as a line of its own. It may be lost.
 pub(super) fn aside(text: impl Display) {
     let mut text = printable::lines(&text.to_string());
     text.push('\n');
-    // There is nowhere else to say it.
-    let _ = io::stderr().write_all(text.as_bytes());
+    logging::say(text.as_bytes());
 }
 
 /// Prints what was asked for. The exit code: 0, or 1 where it could not be written.

@@ -185,7 +185,7 @@ pub(super) async fn answer(
                 return late(exchange, (entry(), &asked), ready.rescue, refusal).await;
             }
             // Its own kind of answer, which one of them fetches for all.
-            (Followed::Other, Some(cache)) if turns > 0 => {
+            (Followed::Other, Some(cache)) if turns > 0 && has_time(exchange, way) => {
                 match enter(exchange, (cache, key), ready, asked) {
                     Begun::Answered(answer) => return Ok(answer),
                     Begun::Waits(next) => waits = *next,
@@ -201,6 +201,12 @@ pub(super) async fn answer(
             }
         }
     }
+}
+
+/// Whether at least half of its time is left, so that others may rely on what it brings.
+fn has_time(exchange: &Exchange, way: &Way<'_>) -> bool {
+    let all = exchange.allowance(way.timeouts.total).0;
+    clock::now().saturating_duration_since(exchange.arrived) < all / 2
 }
 
 /// What one gets who would not wait any longer for another's answer: what one would get whose own had

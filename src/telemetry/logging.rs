@@ -6,10 +6,10 @@
 //! thread of its own writes, and nobody waits for it but the end, which does not for long.
 
 use super::printable;
-use crate::clock::Duration;
+use crate::clock::{self, Duration};
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 const MOST: usize = 4_096;
 /// How long the end waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
+const A_MOMENT: Duration = Duration::from_millis(5);
 
 /// What goes to the thread that writes.
 enum Said {
@@ -53,9 +54,27 @@ pub fn flush() {
     let Some(writer) = WRITER.get() else {
         return;
     };
+    let end = clock::now() + LAST_LINES;
     let (told, all) = sync_channel(1);
-    if writer.try_send(Said::All(told)).is_ok() {
-        all.recv_timeout(LAST_LINES).ok();
+    let mut last = Said::All(told);
+    // There may be no place for it yet.
+    while let Err(TrySendError::Full(back)) = writer.try_send(last) {
+        if clock::now() >= end {
+            return;
+        }
+        last = back;
+        all.recv_timeout(A_MOMENT).ok();
+    }
+    all.recv_timeout(end.saturating_duration_since(clock::now()))
+        .ok();
+}
+
+/// Writes a line for people or machines, in the order of all that is said; nobody waits for who reads it while the
+/// process serves. What cannot be written is lost.
+pub fn say(line: &[u8]) {
+    match WRITER.get() {
+        Some(writer) => drop(writer.try_send(Said::Line(line.to_vec()))),
+        None => drop(io::stderr().write_all(line)),
     }
 }
 
@@ -90,10 +109,7 @@ impl Write for Lossy {
         let odd = |text: &&str| text.contains(printable::steers);
         let shown = std::str::from_utf8(line).ok().filter(odd).map(self.shown);
         let written = shown.as_ref().map_or(line, String::as_bytes);
-        match WRITER.get() {
-            Some(writer) => drop(writer.try_send(Said::Line(written.to_vec()))),
-            None => drop(io::stderr().write_all(written)),
-        }
+        say(written);
         Ok(line.len())
     }
 

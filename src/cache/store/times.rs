@@ -66,8 +66,9 @@ impl Store {
     }
 
     /// Another replica's answer, by the times that hold here.
-    pub(in crate::cache) fn adopt(&self, entry: &Kept) -> Option<Kept> {
+    pub(in crate::cache) fn adopt(&self, entry: &Kept) -> Option<Arc<Kept>> {
         let shelf = self.shelves.get(&entry.head.home.route)?;
-        entry.under(&shelf.settings, clock::now(), clock::wall())
+        let entry = entry.under(&shelf.settings, clock::now(), clock::wall())?;
+        Some(self.doubts.mark(Arc::new(entry)))
     }
 }

@@ -4,12 +4,28 @@
 //! request (`cached`), which decides what becomes of one that gets nothing here.
 
 use crate::cache::{Asked, Follower, Landing};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::proxy::cached::{Given, How, in_place, no_answer, will_do};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::forward::{Prepared, Way};
 use crate::proxy::refusal::Refusal;
 use crate::telemetry::metrics::Source;
+
+/// What a leader tells those who follow when there is no answer.
+pub(super) struct Failure {
+    /// What it was told itself.
+    pub(super) refusal: Refusal,
+    /// When the upstream was asked.
+    pub(super) asked_at: Instant,
+}
+
+impl Failure {
+    fn is_too_soon_for(&self, exchange: &Exchange) -> bool {
+        let now = clock::now();
+        let took = now.saturating_duration_since(self.asked_at);
+        now.saturating_duration_since(exchange.arrived) < took / 2
+    }
+}
 
 /// What became of waiting for the answer to another's request.
 pub(super) enum Followed {
@@ -41,8 +57,10 @@ pub(super) async fn follow(
         Landing::Alone => return Followed::Nothing,
         Landing::Failed(why) => {
             exchange.source = Source::Upstream;
-            return match why.downcast_ref::<Refusal>() {
-                Some(refusal) => Followed::Refused(refusal.clone()),
+            return match why.downcast_ref::<Failure>() {
+                // Who came late had not the time that it took to fail.
+                Some(failure) if failure.is_too_soon_for(exchange) => Followed::Other,
+                Some(failure) => Followed::Refused(failure.refusal.clone()),
                 None => Followed::Nothing,
             };
         }

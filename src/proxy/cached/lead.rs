@@ -9,6 +9,7 @@
 use crate::cache::{Answer as Seen, Asked, Head, Kept, Lease, NotKept, Selecting, keep, owned};
 use crate::clock::{self, Instant};
 use crate::policy::outcome::Outcome;
+use crate::proxy::cached::follow::Failure;
 use crate::proxy::cached::stream::Stream;
 use crate::proxy::cached::{Given, How, in_place, second, told};
 use crate::proxy::exchange::Exchange;
@@ -173,7 +174,10 @@ impl Landed<'_, '_> {
         }
         self.missed(flying.why);
         if fallback::follows(self.exchange, &refusal, false) {
-            flying.lease.fail(Arc::new(refusal.clone()));
+            flying.lease.fail(Arc::new(Failure {
+                refusal: refusal.clone(),
+                asked_at: self.asked_at,
+            }));
         }
         (Came::Refused(refusal), None)
     }

@@ -231,22 +231,46 @@ fn one_who_reads_nothing_does_not_hold_up_the_others() {
     let gate = Gate::default();
     let up = Upstream::script([reply(200).body(&body).chunked().behind(&gate)]);
     let proxy = keeping(&up, "ttl: 5m, max_entry: 64KiB");
-    let mut clients = crowd(&proxy, 2, &get("/a"));
-    let mut quick = clients.pop().unwrap();
-    let mut stuck = clients.pop().unwrap();
+    let mut stuck = crowd(&proxy, 3, &get("/a"));
+    let mut quick = stuck.pop().unwrap();
     up.wait_for(1);
-    until("both to be in", || {
-        proxy.metrics().value("trunkline_connections", &[]) >= Some(2.0)
+    until("all to be in", || {
+        proxy.metrics().value("trunkline_connections", &[]) >= Some(3.0)
     });
     gate.open();
-    stuck.wait_for_bytes("HTTP/1.1 200");
+    for client in &mut stuck {
+        client.wait_for_bytes("HTTP/1.1 200");
+    }
     assert!(quick.read("GET").whole().text() == body);
     assert_eq!(up.count(), 1);
-    let (read, _) = stuck.drain();
-    assert!(
-        !read.ends_with(b"0\r\n\r\n"),
-        "and he is not told that it was all"
-    );
+    for client in &mut stuck {
+        let (read, _) = client.drain();
+        let ended = read.ends_with(b"0\r\n\r\n");
+        assert!(!ended, "nobody is told that it was all");
+    }
+}
+
+/// Who comes when the vendor has been silent for long has not waited as long as a vendor may be silent.
+#[test]
+fn who_comes_late_is_not_told_that_there_is_no_answer() {
+    let up = Upstream::choosing(|number, _| match number {
+        0 => hang(),
+        _ => reply(200).body("here"),
+    });
+    let keys = "timeouts: { first_byte: 2s }, retry: { attempts: 1 }";
+    let proxy = with(&up, keys, "cache: { ttl: 5m }");
+    let began = std::time::Instant::now();
+    let mut clients = crowd(&proxy, 1, &get("/a"));
+    up.wait_for(1);
+    until("it to be late", || {
+        began.elapsed() > Duration::from_millis(1_400)
+    });
+    clients.extend(crowd(&proxy, 3, &get("/a")));
+    assert_eq!(clients[0].read("GET").status, 504);
+    for client in &mut clients[1..] {
+        assert_eq!(client.read("GET").whole().text(), "here");
+    }
+    assert_eq!(up.count(), 2);
 }
 
 /// Eight ask for one variant while another is fetched: one of them fetches theirs, and it is kept.
