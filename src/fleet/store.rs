@@ -169,15 +169,26 @@ impl Store {
         self.send(Op::Value, &command).await.map(drop)
     }
 
-    /// The same, unless there is one.
+    /// The same, unless there is one, in the background: it may take as long as `patience`, and where it fails that is
+    /// not the loss of the store, which a beat finds.
     ///
     /// # Errors
     /// The store gave no answer; it may have the value or not.
-    pub async fn add(&self, key: &str, value: &[u8], lasts: Duration) -> Result<(), Lost> {
+    pub async fn add(
+        &self,
+        key: &str,
+        value: &[u8],
+        (lasts, patience): (Duration, Duration),
+    ) -> Result<(), Lost> {
+        let Some(link) = self.shared.link.load_full() else {
+            self.count(Op::Value, "skipped");
+            return Err(Lost::Away);
+        };
         let mut command = redis::cmd("SET");
         command.arg(self.key(key)).arg(value).arg("NX").arg("PX");
         command.arg(u64::try_from(lasts.as_millis().max(1)).unwrap_or(u64::MAX));
-        self.send(Op::Value, &command).await.map(drop)
+        let added = self.within(Op::Value, patience, link.send(&command));
+        added.await.map(drop)
     }
 
     /// Forgets a value; whether there was one.

@@ -20,6 +20,26 @@ pub(super) struct Written {
     pub(super) until: Instant,
 }
 
+/// Those that a store which began anew is still to be given, and which life of it that is.
+#[derive(Default)]
+pub(super) struct Again {
+    pub(super) life: Option<Arc<str>>,
+    pub(super) rest: Vec<Written>,
+}
+
+impl Again {
+    /// The next of them, of so many bytes together, but one at least.
+    pub(super) fn piece(&self, most: usize) -> &[Written] {
+        let mut bytes = 0;
+        let within = self.rest.iter().take_while(|one| {
+            bytes += one.sealed.len();
+            bytes <= most
+        });
+        let count = within.count().max(1);
+        self.rest.get(..count).unwrap_or(&self.rest)
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Lately {
     written: VecDeque<Written>,
@@ -71,5 +91,23 @@ mod tests {
         }
         assert_eq!(lately.all(t0).len(), 4);
         assert_eq!(lately.bytes, MOST_BYTES);
+    }
+
+    #[test]
+    fn a_piece_is_bounded_by_bytes_and_has_one_at_least() {
+        let (mut lately, t0) = (Lately::default(), clock::now());
+        for bytes in [100, 10, 40, 60, 0] {
+            lately.keep("x", &vec![0; bytes], (t0, Duration::from_secs(60)));
+        }
+        let mut again = Again::default();
+        assert!(again.piece(100).is_empty());
+        again.rest = lately.all(t0);
+        let mut counts = Vec::new();
+        while !again.rest.is_empty() {
+            let count = again.piece(99).len();
+            counts.push(count);
+            again.rest.drain(..count);
+        }
+        assert_eq!(counts, [2, 2, 1], "60, then 40 and 10, then 100 by itself");
     }
 }

@@ -9,6 +9,7 @@
 use super::answers::KEPT_FOR;
 use super::claimed::{ASK, Claim, End, Said, TELL, unknown, word};
 use super::due::{Errand, Running, State};
+use super::lately::Again;
 use super::record::millis;
 use crate::clock::{self, Duration};
 use crate::fleet::script::{Call, Script, items, number, text};
@@ -25,8 +26,11 @@ const CATCH_UP: Duration = Duration::from_millis(250);
 const HEARSAY: Duration = Duration::from_secs(2);
 /// The longest that what is due is waited for.
 const LONGEST_FLUSH: Duration = Duration::from_secs(1);
-/// Answers that are written again at once.
-const PIECE: usize = 32;
+/// Bytes of answers that are written again at once, so that what requests ask is not late behind them; how long that
+/// may take; and when it is tried again.
+const PIECE: usize = 64 << 10;
+const PIECE_TAKES: Duration = Duration::from_secs(1);
+const TRY_AGAIN: Duration = Duration::from_millis(250);
 
 /// This replica's claims.
 pub(super) struct Turns {
@@ -56,20 +60,22 @@ impl Turns {
             own.is_none_or(|own| own.has_told(time))
         });
         turns.shelf.spawn(async move {
-            let mut anew = true;
+            let (mut anew, mut again) = (true, Again::default());
             loop {
                 if anew {
                     own.claim_anew(*risen.borrow_and_update());
                 }
                 own.work().await;
-                own.write_again().await;
+                let more = own.write_again(&mut again).await;
                 own.idle.notify_waiters();
                 if anew {
                     own.shelf.hurry();
                 }
                 anew = tokio::select! {
-                    () = own.wake.notified() => false,
+                    biased;
                     _ = risen.changed() => true,
+                    () = own.wake.notified() => false,
+                    () = tokio::time::sleep(more.unwrap_or_default()), if more.is_some() => false,
                 };
             }
         });
@@ -245,28 +251,46 @@ impl Turns {
         self.state().lately.keep(name, sealed, stands);
     }
 
-    /// Writes the latest answers into a store that began anew. What another has written there meanwhile stays.
-    async fn write_again(&self) {
+    /// Writes the next of the latest answers into a store that began anew. What another has written there meanwhile
+    /// stays. How soon there is more to do: never where all is there, or where the store is away, whose return is heard.
+    async fn write_again(&self, again: &mut Again) -> Option<Duration> {
         let life = self.shelf.generation();
-        let again = {
-            let state = self.state();
-            let again = state.life.is_some() && state.life != life;
-            again.then(|| state.lately.all(clock::now()))
-        };
-        for piece in again.unwrap_or_default().chunks(PIECE) {
-            let write = piece.iter().map(|one| {
-                let left = one.until.saturating_duration_since(clock::now());
-                self.shelf.values().add(&one.name, &one.sealed, left)
-            });
-            let written = join_all(write).await;
-            if written
-                .iter()
-                .any(|done| matches!(done, Err(Lost::Away | Lost::Late | Lost::Failed(_))))
-            {
-                return;
+        {
+            let mut state = self.state();
+            if state.life.is_none() || state.life == life {
+                state.life = life;
+                return None;
+            }
+            if again.life != life {
+                let rest = state.lately.all(clock::now());
+                let life = life.clone();
+                *again = Again { life, rest };
             }
         }
+        let piece = again.piece(PIECE);
+        let write = piece.iter().map(|one| {
+            let left = one.until.saturating_duration_since(clock::now());
+            let lasts = (left, PIECE_TAKES);
+            self.shelf.values().add(&one.name, &one.sealed, lasts)
+        });
+        let mut risen = self.shelf.risen();
+        let written = tokio::select! {
+            written = join_all(write) => written,
+            // First it hears what runs.
+            _ = risen.changed() => return Some(Duration::ZERO),
+        };
+        let is_lost = |done: &_| !matches!(done, Ok(()) | Err(Lost::Refused(_)));
+        if written.iter().any(is_lost) {
+            return self.shelf.is_up().then_some(TRY_AGAIN);
+        }
+        let count = piece.len();
+        again.rest.drain(..count);
+        if !again.rest.is_empty() {
+            return Some(Duration::ZERO);
+        }
         self.state().life = life;
+        self.shelf.hurry();
+        None
     }
 
     async fn work(&self) {
