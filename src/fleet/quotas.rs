@@ -7,7 +7,7 @@
 use super::beat::Pulse;
 use super::limits::telling;
 use super::script::Script;
-use super::store::{Op, Store};
+use super::store::{Lost, Op, Store};
 use crate::clock::{self, Duration, Instant};
 use futures_util::future::join_all;
 use std::collections::HashMap;
@@ -67,14 +67,15 @@ impl Quotas {
         let mut told = None;
         while risen.changed().await.is_ok() {
             let life = pulse.generation();
-            if told.is_some() && told != life {
-                self.tell_all(store, spend).await;
+            // What broke off is begun again when the store is back.
+            if told.is_none() || told == life || self.tell_all(store, spend).await {
+                told = life;
             }
-            told = life;
         }
     }
 
-    async fn tell_all(&self, store: &Store, spend: &Script) {
+    /// Whether the store has heard all.
+    async fn tell_all(&self, store: &Store, spend: &Script) -> bool {
         for part in &self.parts {
             let all: Vec<(String, Owed)> = {
                 let part = locked(part);
@@ -89,12 +90,14 @@ impl Quotas {
                 });
                 let calls: Vec<_> = calls.collect();
                 let told = calls.iter().map(|call| store.run(Op::Limit, spend, call));
-                join_all(told).await;
-                if !store.is_up() {
-                    return;
+                let told = join_all(told).await;
+                let is_lost = |told: &_| !matches!(told, Ok(_) | Err(Lost::Refused(_)));
+                if told.iter().any(is_lost) {
+                    return false;
                 }
             }
         }
+        true
     }
 }
 
