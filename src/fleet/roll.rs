@@ -44,7 +44,7 @@ pub(super) enum Anew {
     No,
     /// It comes into use, in the life that it had.
     Back,
-    /// It has begun another life, in which nothing was told before.
+    /// It has begun another life, or gone back to one.
     Reborn,
 }
 
@@ -94,7 +94,8 @@ impl Roll {
         others.extend(alive.into_iter().filter(|name| !awaited.contains(name)));
         if anew != Anew::No {
             state.at = Some(clock::now());
-            state.since = if anew == Anew::Reborn { 0 } else { now };
+            // Who has told all says so again with each beat; what was said before may be of another life.
+            state.since = now;
         }
         if !state.is_within(LONGEST) {
             state.awaited.clear();
@@ -152,7 +153,11 @@ mod tests {
         roll.hear(20, (names(&["a", "b"]), &[]), Anew::No);
         roll.hear(30, (names(&["c"]), &[]), Anew::Reborn);
         assert!(roll.is_eager());
-        assert_eq!(roll.since(), "0", "whatever is told is of this life");
+        assert_eq!(
+            roll.since(),
+            "30",
+            "what was told before is of another life"
+        );
         roll.hear(40, (names(&["a", "c"]), &names(&["a"])), Anew::No);
         assert!(roll.is_eager(), "b is silent");
         assert!(!roll.is_settling(Duration::ZERO));
