@@ -38,11 +38,12 @@ const OPS: [(Op, &str); 5] = [
 pub const LARGEST_VALUE: usize = 512 << 10;
 
 /// KEYS: values, whose keys lie together. ARGV: how many bytes one of ours has at most. Of what is larger, or of
-/// another type, nothing is sent but that it is there.
+/// another type, nothing is sent but that it is there. Any other error says nothing of the value.
 const READ: &str = "
 local found = {}
 for i, key in ipairs(KEYS) do
   local length = redis.pcall('STRLEN', key)
+  if type(length) == 'table' and not string.find(length.err, 'WRONGTYPE', 1, true) then return length end
   if type(length) ~= 'number' or length > tonumber(ARGV[1]) then
     found[i] = ''
   elseif length == 0 then

@@ -352,6 +352,18 @@ fn what_somebody_else_wrote_there_stops_no_keyed_create() {
 }
 
 #[test]
+fn a_store_that_forbids_to_read_stops_no_keyed_create() {
+    let redis = Redis::start();
+    let user = ["app", "on", ">secret", "~*", "&*", "+@all", "-strlen"];
+    redis.ask(&[&["ACL", "SETUSER"], &user[..]].concat());
+    let url = redis.url().replace("//", "//app:secret@");
+    let upstream = Upstream::script([made()]);
+    let proxies = replicas(1, &url, &file(&upstream, PATIENT));
+    assert_eq!(proxies[0].send(&keyed("first-1")).status, 201);
+    assert_eq!(upstream.count(), 1);
+}
+
+#[test]
 fn a_record_that_cannot_be_read_is_of_unknown_outcome_and_a_missing_one_is_none() {
     let redis = Redis::start();
     let upstream = Upstream::script([made()]);
