@@ -162,8 +162,8 @@ impl Pulse {
         told.as_deref().unwrap_or_default().to_owned()
     }
 
-    /// Tells and hears.
-    pub(super) async fn beat(&self, store: &Store, link: &Link) -> Result<(), Lost> {
+    /// Tells and hears. Why others are awaited from now on: where they are not, the store must not be put into use.
+    pub(super) async fn beat(&self, store: &Store, link: &Link) -> Result<Anew, Lost> {
         let drawn_here = || *self.own.get_or_init(|| FleetSeed(drawn()));
         let own = self.seed().unwrap_or_else(drawn_here);
         let keys = [
@@ -214,7 +214,7 @@ impl Pulse {
         self.circuits.hear(now, told);
         let last = number(items.get(3)).unwrap_or(0);
         self.changes.hear(&life, last, changed(&items));
-        Ok(())
+        Ok(anew)
     }
 }
 

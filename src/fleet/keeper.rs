@@ -6,6 +6,7 @@
 
 use super::beat::Pulse;
 use super::link::{Dialer, Link};
+use super::roll::Anew;
 use super::store::{Lost, Store};
 use crate::clock::{self, Duration, Instant};
 use std::sync::Arc;
@@ -79,8 +80,8 @@ impl Keeper {
             },
         };
         match self.pulse.beat(&self.store, &link).await {
-            Ok(()) => {
-                self.took(link);
+            Ok(anew) => {
+                self.took(link, anew);
                 self.pulse.circuits.speak(&self.store).await;
                 match self.pulse.roll.is_eager() {
                     true => EAGER,
@@ -109,10 +110,11 @@ impl Keeper {
         }
     }
 
-    fn took(&mut self, link: Arc<Link>) {
+    /// A store that a request lost during the beat stays out of use until the next: nobody is awaited yet.
+    fn took(&mut self, link: Arc<Link>, anew: Anew) {
         self.pause = FIRST_PAUSE;
         self.late = false;
-        if !self.store.is_up() {
+        if anew != Anew::No && !self.store.is_up() {
             self.raised = Some(clock::now());
             self.store.raise(Arc::clone(&link));
             self.pulse.rise();
