@@ -52,6 +52,26 @@ impl Backlog {
         }
     }
 
+    /// A create is about to be told in person; what the store knows of it already stays known.
+    pub(super) fn asks(&mut self, serial: u64) {
+        self.known.entry(serial).or_insert(Known::Perhaps);
+    }
+
+    /// The store has taken it, in that life. Of another life than `known` is about that says nothing.
+    pub(super) fn went(&mut self, serial: u64, life: &Arc<str>) {
+        if self.generation.as_ref() == Some(life) {
+            self.known.insert(serial, Known::Surely);
+        }
+    }
+
+    /// The store has not taken it, in that life.
+    pub(super) fn stayed(&mut self, serial: u64, life: &Arc<str>) {
+        let perhaps = self.known.get(&serial) == Some(&Known::Perhaps);
+        if perhaps && self.generation.as_ref() == Some(life) {
+            self.known.remove(&serial);
+        }
+    }
+
     /// What is to be written next; it is being written from now on.
     pub(super) fn next(&mut self) -> Option<(u64, Errand)> {
         let (serial, errand) = self.due.pop_first()?;
@@ -70,5 +90,37 @@ impl Backlog {
         let told = |serial: Option<u64>| serial.is_none_or(|serial| Some(serial) > self.owed);
         let first = self.due.keys().next().copied();
         self.caught == Some(time) && told(self.writing) && told(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_said_in_another_life_says_nothing_of_this_one() {
+        let (first, second): (Arc<str>, Arc<str>) = ("first".into(), "second".into());
+        let mut backlog = Backlog {
+            generation: Some(Arc::clone(&second)),
+            ..Backlog::default()
+        };
+        let known = |backlog: &Backlog| backlog.known.get(&1).copied();
+        backlog.went(1, &first);
+        assert_eq!(known(&backlog), None, "it is still to be told");
+        backlog.asks(1);
+        backlog.went(1, &first);
+        backlog.stayed(1, &first);
+        assert_eq!(known(&backlog), Some(Known::Perhaps));
+        backlog.stayed(1, &second);
+        assert_eq!(known(&backlog), None);
+        backlog.asks(1);
+        backlog.went(1, &second);
+        backlog.asks(1);
+        backlog.stayed(1, &second);
+        assert_eq!(
+            known(&backlog),
+            Some(Known::Surely),
+            "it is to be taken back"
+        );
     }
 }

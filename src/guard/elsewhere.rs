@@ -139,7 +139,7 @@ impl Elsewhere {
             let Some(generation) = self.shelf.generation() else {
                 return Answer::Unheard;
             };
-            self.backlog().known.insert(serial, Known::Perhaps);
+            self.backlog().asks(serial);
             let call = Call::on([
                 self.shelf.key(&place(key)),
                 self.shelf.key("creates"),
@@ -160,16 +160,19 @@ impl Elsewhere {
             let answer = items(answer);
             match text(answer.first()) {
                 Some("went") => {
-                    self.backlog().known.insert(serial, Known::Surely);
+                    self.backlog().went(serial, &generation);
                     return Answer::Went;
                 }
-                Some("held") => return self.held(key, (serial, begin), &answer),
+                Some("held") => {
+                    self.backlog().stayed(serial, &generation);
+                    return held(key, begin, &answer);
+                }
                 Some("wait") => {
                     asked = number(answer.get(1)).unwrap_or(0);
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
                 word => {
-                    self.backlog().known.remove(&serial);
+                    self.backlog().stayed(serial, &generation);
                     if anew || word != Some("flushed") {
                         return Answer::Unheard;
                     }
@@ -178,24 +181,6 @@ impl Elsewhere {
                     self.shelf.settled(SETTLE).await;
                 }
             }
-        }
-    }
-
-    fn held(
-        &self,
-        key: &CreateKey,
-        (serial, begin): (u64, &Begin<'_>),
-        answer: &[crate::fleet::Value],
-    ) -> Answer {
-        self.backlog().known.remove(&serial);
-        let told = text(answer.get(1)).and_then(|text| serde_json::from_str::<Told>(text).ok());
-        let left = number(answer.get(2)).map(Duration::from_millis);
-        match told.zip(left) {
-            Some((told, left)) => {
-                let held = told.held(&key.hex(), left, begin.wall);
-                Answer::Held(Box::new(held))
-            }
-            None => Answer::Unheard,
         }
     }
 
@@ -388,6 +373,16 @@ impl Elsewhere {
     fn id(&self, serial: u64) -> String {
         format!("{}:{serial}", self.shelf.instance())
     }
+}
+
+/// What holds a create, as the store told it.
+fn held(key: &CreateKey, begin: &Begin<'_>, answer: &[crate::fleet::Value]) -> Answer {
+    let told = text(answer.get(1)).and_then(|text| serde_json::from_str::<Told>(text).ok());
+    let left = number(answer.get(2)).map(Duration::from_millis);
+    told.zip(left).map_or(Answer::Unheard, |(told, left)| {
+        let held = told.held(&key.hex(), left, begin.wall);
+        Answer::Held(Box::new(held))
+    })
 }
 
 /// What it takes to lift one record in the store.
