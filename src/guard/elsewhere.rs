@@ -98,9 +98,9 @@ impl Elsewhere {
         tokio::time::timeout(CATCH_UP, caught_up).await.ok();
     }
 
-    /// The life of the store as this replica knows it.
+    /// The life of the store that [`has`](Self::has) is about; the same for as long as the table is locked.
     pub(super) fn life(&self) -> Option<Arc<str>> {
-        self.shelf.generation()
+        self.backlog().generation.clone()
     }
 
     /// Whether the store knows that record as it stands here.
@@ -129,14 +129,19 @@ impl Elsewhere {
         }
     }
 
-    /// Asks whether a create may go out, and writes it down if so.
-    pub(super) async fn begin(&self, key: &CreateKey, serial: u64, begin: &Begin<'_>) -> Answer {
+    /// Asks a store of that life whether a create may go out, and writes it down if so.
+    pub(super) async fn begin(
+        &self,
+        (key, serial): (&CreateKey, u64),
+        begin: &Begin<'_>,
+        mut life: Option<Arc<str>>,
+    ) -> Answer {
         let window = begin.window.min(LONGEST_WINDOW);
         let told = Told::flying(begin, window, self.shelf.instance());
         let told = serde_json::to_vec(&told).unwrap_or_default();
         let (mut asked, mut anew) = (0, false);
         loop {
-            let Some(generation) = self.shelf.generation() else {
+            let Some(generation) = life.clone() else {
                 return Answer::Unheard;
             };
             self.backlog().asks(serial);
@@ -179,6 +184,7 @@ impl Elsewhere {
                     anew = true;
                     self.caught_up(Some(&generation)).await;
                     self.shelf.settled(SETTLE).await;
+                    life = self.life();
                 }
             }
         }

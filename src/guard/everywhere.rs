@@ -30,15 +30,14 @@ impl Guard {
         key: CreateKey,
         begin: Begin<'_>,
     ) -> Result<Ticket, Box<Held>> {
-        let life = elsewhere.life();
         let admitted = self.shared.change_and_hear(|table| {
             let (known, held) = sift(table, elsewhere, (&key, &begin));
             match held {
                 Some(held) => Err(Box::new(held)),
-                None => Ok((known, table.admit_new(key, &begin))),
+                None => Ok(((known, elsewhere.life()), table.admit_new(key, &begin))),
             }
         });
-        let ((known, serial), stored) = (admitted.0?, admitted.1);
+        let (((known, life), serial), stored) = (admitted.0?, admitted.1);
         let Some(serial) = serial else {
             return Ok(Ticket::without(Cover::NoRoom));
         };
@@ -52,7 +51,8 @@ impl Guard {
             place: Some(place),
             issued: false,
         };
-        match elsewhere.begin(&key, serial, &begin).await {
+        let answer = elsewhere.begin((&key, serial), &begin, life.clone());
+        match answer.await {
             Answer::Held(held) => return Err(held),
             Answer::Went if elsewhere.life() == life => self.shared.change(|table| {
                 for serial in known {
