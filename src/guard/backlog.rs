@@ -44,10 +44,10 @@ impl Backlog {
         self.due.insert(serial, Errand::Put { row, followed });
     }
 
-    /// What the store was never told need not be taken back.
+    /// What the store was never told, and is not being told, need not be taken back.
     pub(super) fn remove(&mut self, serial: u64, key: CreateKey) {
         self.due.remove(&serial);
-        if self.known.contains_key(&serial) {
+        if self.known.contains_key(&serial) || self.writing == Some(serial) {
             self.due.insert(serial, Errand::Remove(key));
         }
     }
@@ -94,8 +94,22 @@ impl Backlog {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_being_told_is_taken_back_and_what_was_never_told_is_not() {
+        let key = CreateKey::from_hex(&"0".repeat(64)).unwrap();
+        let mut backlog = Backlog::default();
+        backlog.due.insert(1, Errand::Remove(key));
+        backlog.remove(1, key);
+        assert!(backlog.due.is_empty());
+        backlog.due.insert(2, Errand::Remove(key));
+        backlog.next().unwrap();
+        backlog.remove(2, key);
+        assert!(matches!(backlog.due.get(&2), Some(Errand::Remove(_))));
+    }
 
     #[test]
     fn what_a_store_said_in_another_life_says_nothing_of_this_one() {
