@@ -62,7 +62,6 @@ fn a_state_file_that_cannot_be_one_is_a_problem_and_nothing_is_made() {
         ("/", "it is not a file"),
         ("notes", "it holds something else than records"),
         ("notes/records", "ot a directory"),
-        ("nowhere/records", "its directory is not there"),
     ] {
         let file = at(name);
         for verb in ["check", "run"] {
@@ -73,7 +72,8 @@ fn a_state_file_that_cannot_be_one_is_a_problem_and_nothing_is_made() {
             assert!(said, "{name}: {ended:?}");
         }
     }
-    for name in ["new", "empty"] {
+    // The last is on another machine.
+    for name in ["new", "empty", "nowhere/records"] {
         let file = at(name);
         let there = || {
             let found = std::fs::read_dir(file.path.parent().unwrap()).unwrap();

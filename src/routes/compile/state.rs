@@ -1,10 +1,10 @@
 //! The file that records of creates survive a crash in: what can be found wrong without making or changing it.
 //!
-//! Whether another process has it open, and whether all of it can be read, shows when it is opened at
-//! start. Opens it and writes nothing.
+//! Whether its directory is there, another process has it open, and all of it can be read, shows when it is
+//! opened at start: a file may be checked on another machine. Opens it and writes nothing.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind::NotFound, ErrorKind::PermissionDenied, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::config::At;
@@ -20,18 +20,22 @@ pub(super) fn compile(notes: &mut Notes<'_>) -> Option<PathBuf> {
     if let Err(why) = look(&path) {
         let shown = notes.source().shown(&at);
         let what = format!("the state file {shown} cannot be used: {why}");
-        let hint = "name a file of its own in a directory that is there";
+        let hint = "name a file of its own";
         notes.problem(&at, what, hint);
     }
     Some(path)
 }
 
 fn look(path: &Path) -> io::Result<()> {
-    match fs::metadata(path) {
+    let looked = match fs::metadata(path) {
         Ok(found) if !found.is_file() => Err(io::Error::other("it is not a file")),
-        Ok(_) => begin(OpenOptions::new().read(true).write(true).open(path)?),
-        Err(error) if error.kind() == ErrorKind::NotFound => place(path),
+        Ok(_) => File::open(path).and_then(begin),
         Err(error) => Err(error),
+    };
+    match looked {
+        // It is made at start, and may be another user's, or another machine's.
+        Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => Ok(()),
+        looked => looked,
     }
 }
 
@@ -43,20 +47,5 @@ fn begin(file: File) -> io::Result<()> {
     match start.is_empty() || start == MAGIC {
         true => Ok(()),
         false => Err(io::Error::other("it holds something else than records")),
-    }
-}
-
-/// The file is made at start.
-fn place(path: &Path) -> io::Result<()> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    match fs::metadata(directory.unwrap_or(Path::new("."))) {
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(io::Error::other("what would hold it is no directory")),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(io::Error::other("its directory is not there"))
-        }
-        Err(error) => Err(error),
     }
 }
