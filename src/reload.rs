@@ -93,7 +93,6 @@ impl Reloader {
             Ok(report) => ("success", format!("configuration {} loaded", report.hash)),
             Err(problems) => ("failure", format!("configuration kept: {problems}")),
         };
-        count(&self.live, word, 1);
         match &result {
             Ok(report) => {
                 loaded_now(&self.live);
@@ -108,6 +107,8 @@ impl Reloader {
             }
         }
         *lock(&self.last_error) = result.as_ref().err().cloned();
+        // Whoever sees it counted finds why.
+        count(&self.live, word, 1);
         let file = self.path.display().to_string();
         self.live
             .events

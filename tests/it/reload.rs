@@ -294,14 +294,16 @@ fn what_is_no_regular_file_is_a_problem_that_nothing_waits_for() {
         let mut proxy = Proxy::start(file(&upstream, "/one", 3));
         let path = proxy.config().to_owned();
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::remove_file(&path).unwrap();
+        // In place of the file in one step: for no moment is there none.
+        let made = path.with_extension("made");
         match thing {
             "fifo" => {
-                let made = std::process::Command::new("mkfifo").arg(&path).status();
+                let made = std::process::Command::new("mkfifo").arg(&made).status();
                 assert!(made.unwrap().success());
             }
-            _ => std::os::unix::fs::symlink("/dev/zero", &path).unwrap(),
+            _ => std::os::unix::fs::symlink("/dev/zero", &made).unwrap(),
         }
+        std::fs::rename(&made, &path).unwrap();
         proxy.signal("HUP");
         until("the problem to be told", || {
             reloads(&proxy, "failure") > 0.0
