@@ -77,14 +77,13 @@ pub(super) fn begin(
     let prepared = &ready.prepared;
     let asked = Asked::of(&prepared.head.headers);
     if !concerns(prepared, &asked, body) {
-        if asked.said.only_if_cached && !asked.said.no_store {
-            return Begun::waits(ready, asked, For::Nothing);
-        }
-        let word = match prepared.head.method {
-            Method::GET | Method::HEAD => "trunkline; fwd=bypass",
-            _ => "trunkline; fwd=method",
+        let reads = matches!(prepared.head.method, Method::GET | Method::HEAD);
+        let for_what = match reads {
+            true if asked.said.only_if_cached && !asked.said.no_store => For::Nothing,
+            true => For::Own("trunkline; fwd=bypass"),
+            false => For::Own("trunkline; fwd=method"),
         };
-        return Begun::waits(ready, asked, For::Own(word));
+        return Begun::waits(ready, asked, for_what);
     }
     let key = key(exchange, cache, prepared);
     if prepared.head.method == Method::HEAD || asked.said.only_if_cached {

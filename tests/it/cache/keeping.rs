@@ -167,6 +167,9 @@ fn who_wants_only_what_is_kept_is_told_when_nothing_is() {
         let asked = only.clone().header(name, value);
         assert_eq!((proxy.send(&asked).status, up.count()), (504, 1), "{name}");
     }
+    // What changes something is never answered from what is kept: the word is not for it.
+    let change = post("/a", "{}").header("Cache-Control", "only-if-cached");
+    assert_eq!((proxy.send(&change).status, up.count()), (200, 2));
 }
 
 #[test]
