@@ -228,6 +228,14 @@ pub fn owned(fields: &HeaderMap, more: usize) -> HeaderMap {
     own
 }
 
+/// The fields by which it is asked; most requests have none.
+static READ: [HeaderName; 4] = [
+    header::CACHE_CONTROL,
+    header::PRAGMA,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+];
+
 /// What a client asks of a kept answer.
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
@@ -240,6 +248,9 @@ pub struct Asked {
 impl Asked {
     /// What these fields ask.
     pub fn of(fields: &HeaderMap) -> Asked {
+        if !fields.keys().any(|name| READ.contains(name)) {
+            return Asked::default();
+        }
         let tags = super::directives::members(fields, &header::IF_NONE_MATCH);
         Asked {
             said: Directives::of_request(fields),

@@ -69,7 +69,7 @@ pub struct Wanted<'a> {
 impl Key {
     /// The key of that request.
     pub fn of(wanted: &Wanted<'_>) -> Key {
-        let mut parts = digest("request");
+        let mut parts = Parts::of("cache 2", "request");
         let client = wanted.client.map(u128::to_be_bytes);
         let may_lack = [
             wanted.host.map(HeaderValue::as_bytes),
@@ -81,16 +81,16 @@ impl Key {
         let [a, b, c, d] = u32::try_from(wanted.ignore.len())
             .unwrap_or(u32::MAX)
             .to_be_bytes();
-        parts.add(&[host, query, injected, own, a, b, c, d]);
+        parts.add_short(&[host, query, injected, own, a, b, c, d]);
         for part in may_lack.into_iter().flatten() {
-            parts.add(part);
+            parts.add_short(part);
         }
         // What was kept while fields were left out is not for the time when they count again.
         for name in wanted.ignore {
-            parts.add(name.as_str().as_bytes());
+            parts.add_short(name.as_str().as_bytes());
         }
-        parts.add(wanted.route.as_bytes());
-        add_place(&mut parts, &wanted.place);
+        parts.add_short(wanted.route.as_bytes());
+        add_place(&mut parts, &wanted.place, Parts::add_short);
         // Whose account it is, no route can leave out.
         let is_account = |name: &HeaderName| wanted.injected.is_none() && name == AUTHORIZATION;
         let counts = |name: &HeaderName| {
@@ -105,11 +105,11 @@ impl Key {
         // Lines of one name stay in their order.
         lines.sort_by_key(|line| line.0.as_str());
         for group in lines.chunk_by(|a, b| a.0 == b.0) {
-            parts.add(group.first().map_or("", |line| line.0.as_str()).as_bytes());
+            parts.add_short(group.first().map_or("", |line| line.0.as_str()).as_bytes());
             // How many, so that an empty line is not taken for their end, and a line for a name.
-            parts.add(&(group.len() as u64).to_be_bytes());
+            parts.add_short(&u32::try_from(group.len()).unwrap_or(u32::MAX).to_be_bytes());
             for (_, value) in group {
-                parts.add(value.as_bytes());
+                parts.add_short(value.as_bytes());
             }
         }
         Key(parts.end())
@@ -124,9 +124,10 @@ impl Key {
 impl Resource {
     /// The resource at that place. A slash at its end makes no difference.
     pub fn at(place: &Place<'_>) -> Resource {
-        let mut parts = digest("resource");
+        // Replicas of any version tell each other of changes by these.
+        let mut parts = Parts::of("trunkline cache 1", "resource");
         let path = place.path.trim_end_matches('/');
-        add_place(&mut parts, &Place { path, ..*place });
+        add_place(&mut parts, &Place { path, ..*place }, Parts::add);
         Resource(parts.end())
     }
 
@@ -175,35 +176,34 @@ impl Resource {
 /// Whether a field says nothing about what is wanted: it ties the request to others, is about the
 /// connection or about caches, or is counted elsewhere.
 fn differs_by_nature(name: &str) -> bool {
-    const TRACES: [&str; 11] = [
-        "traceparent",
-        "tracestate",
-        "b3",
-        "x-request-id",
-        "request-id",
-        "x-correlation-id",
-        "x-amzn-trace-id",
-        "x-cloud-trace-context",
-        "sentry-trace",
-        "uber-trace-id",
-        "elastic-apm-traceparent",
-    ];
-    const PLUMBING: [&str; 10] = [
-        "host",
-        "via",
-        "date",
-        "content-length",
-        "cache-control",
-        "pragma",
-        "if-none-match",
-        "if-modified-since",
-        "priority",
-        "x-forwarded-for",
-    ];
-    TRACES.contains(&name)
-        || PLUMBING.contains(&name)
-        || name.starts_with("x-b3-")
-        || name.starts_with("x-datadog-")
+    let traces = matches!(
+        name,
+        "traceparent"
+            | "tracestate"
+            | "b3"
+            | "x-request-id"
+            | "request-id"
+            | "x-correlation-id"
+            | "x-amzn-trace-id"
+            | "x-cloud-trace-context"
+            | "sentry-trace"
+            | "uber-trace-id"
+            | "elastic-apm-traceparent"
+    );
+    let plumbing = matches!(
+        name,
+        "host"
+            | "via"
+            | "date"
+            | "content-length"
+            | "cache-control"
+            | "pragma"
+            | "if-none-match"
+            | "if-modified-since"
+            | "priority"
+            | "x-forwarded-for"
+    );
+    traces || plumbing || name.starts_with("x-b3-") || name.starts_with("x-datadog-")
 }
 
 /// What a request holds in the fields that an answer varies by (RFC 9111 4.1), lines joined.
@@ -267,23 +267,21 @@ fn held(request: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     Some(joined)
 }
 
-/// A digest in the making.
-fn digest(kind: &str) -> Parts {
-    Parts::of("trunkline cache 1", kind)
-}
+/// How a part is added to a digest.
+type Adding = fn(&mut Parts, &[u8]);
 
-fn add_place(parts: &mut Parts, place: &Place<'_>) {
-    parts.add(if place.tls { b"https" } else { b"http" });
+fn add_place(parts: &mut Parts, place: &Place<'_>, add: Adding) {
+    add(parts, if place.tls { b"https" } else { b"http" });
     if place
         .authority
         .bytes()
         .any(|byte| byte.is_ascii_uppercase())
     {
-        parts.add(place.authority.to_ascii_lowercase().as_bytes());
+        add(parts, place.authority.to_ascii_lowercase().as_bytes());
     } else {
-        parts.add(place.authority.as_bytes());
+        add(parts, place.authority.as_bytes());
     }
-    parts.add(place.path.as_bytes());
+    add(parts, place.path.as_bytes());
 }
 
 fn hex(digest: &Digest) -> String {

@@ -127,10 +127,9 @@ impl Cache {
         &self,
         key: &Key,
         fields: &HeaderMap,
-        said: &Directives,
+        (said, now): (&Directives, Instant),
         home: impl FnOnce() -> Home,
     ) -> Entered {
-        let now = clock::now();
         let mut store = self.lock();
         let (entry, others) = store.get(key, fields);
         let may = entry

@@ -31,7 +31,7 @@ use crate::proxy::{Answer, Phase, Stop};
 use crate::routes::table::RouteCache;
 use crate::telemetry::handles::CacheResult;
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use std::sync::Arc;
@@ -102,19 +102,20 @@ fn enter(
 ) -> Begun {
     let prepared = &ready.prepared;
     let home = || home(exchange, cache, prepared, key);
-    let table = Arc::clone(&exchange.table);
-    let fields = &prepared.head.headers;
-    match table.live.cache().enter(&key, fields, &asked.said, home) {
+    let (fields, now) = (&prepared.head.headers, clock::now());
+    let kept = exchange.table.live.cache();
+    let entered = kept.enter(&key, fields, (&asked.said, now), home);
+    match entered {
         Entered::Kept(entry, lease) => {
             let serving = exchange.worker.stopping.phase() == Phase::Serving;
-            let how = match entry.head.freshness.for_request(&asked.said, clock::now()) {
+            let how = match entry.head.freshness.for_request(&asked.said, now) {
                 Use::WhileRevalidating => How::WhileRevalidating,
                 _ => How::Hit,
             };
             if let Some(lease) = lease.filter(|_| serving) {
                 lead::behind(exchange, lease, ready.prepared, &entry);
             }
-            let given = Given::kept(exchange, &entry, &asked, how);
+            let given = Given::at(exchange, &entry, &asked, (how, now));
             Begun::Answered(Answer::Given(Box::new(given)))
         }
         Entered::Follow(follower) => Begun::waits(ready, asked, For::Another(key, follower)),
@@ -301,18 +302,17 @@ fn concerns(prepared: &Prepared, asked: &Asked, body: Option<&Incoming>) -> bool
     let fields = &prepared.head.headers;
     let reads = matches!(prepared.head.method, Method::GET | Method::HEAD) && !prepared.creates;
     let has_body = body.is_some_and(|body| !body.is_end_stream());
-    let special = [
-        header::RANGE,
-        header::IF_RANGE,
-        header::IF_MATCH,
-        header::IF_UNMODIFIED_SINCE,
-        header::UPGRADE,
-    ];
-    reads
-        && !has_body
-        && !asked.said.no_store
-        && !special.iter().any(|name| fields.contains_key(name))
+    reads && !has_body && !asked.said.no_store && !fields.keys().any(|name| OTHERS.contains(name))
 }
+
+/// Fields of requests for a part, on a condition that is not of caches, or for another protocol.
+static OTHERS: [HeaderName; 5] = [
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_MATCH,
+    header::IF_UNMODIFIED_SINCE,
+    header::UPGRADE,
+];
 
 fn key(exchange: &Exchange, cache: &RouteCache, prepared: &Prepared) -> Key {
     let fields = &prepared.head.headers;
@@ -378,5 +378,4 @@ fn count(exchange: &Exchange, result: CacheResult) {
 fn note(exchange: &mut Exchange, result: CacheResult) {
     count(exchange, result);
     exchange.cache_result = Some(result);
-    exchange.notes.push(("cache", result.label().into()));
 }

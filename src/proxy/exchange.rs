@@ -314,6 +314,7 @@ impl Exchange {
             bytes_in: self.upload.as_ref().map_or(self.bytes_in, |u| u.bytes()),
             bytes_out: self.bytes_out,
             trace_id: traced.or_else(|| self.trace.as_ref().and_then(trace_id)),
+            cache: self.cache_result.map(CacheResult::label),
             extra: &extra,
         };
         self.worker.log.append(format, &line);

@@ -160,14 +160,14 @@ enum Answer {
 /// [`HangUp`]: the connection is to end without an answer, as a stub's fault asks.
 pub async fn handle(
     worker: &Arc<Worker>,
-    client: Client,
+    client: &Client,
     arrived: Arrived,
 ) -> Result<Response<ResponseBody>, HangUp> {
     worker.arrivals.fetch_add(1, Relaxed);
     let Arrived { head, body } = arrived;
     let body_ended = body.is_end_stream();
     let mut body = Some(body);
-    let mut exchange = Exchange::begin(worker, client, &head);
+    let mut exchange = Exchange::begin(worker, *client, &head);
     let expects = !body_ended && head.headers.contains_key(header::EXPECT);
     let served = {
         let mut serving = pin!(serve(&mut exchange, head, &mut body));
@@ -328,7 +328,7 @@ fn forwarded(
     headers::strip(&mut head.headers, &exchange.table.plan.correlation.header);
     headers::add_via(&mut head.headers, version);
     exchange.status = Some(head.status);
-    mark(&exchange, &mut head.headers, false);
+    mark(&mut exchange, &mut head.headers, false);
     head.version = Version::HTTP_11;
     let body = ResponseBody::streamed(body, (attempt, pending), exchange, slow_after);
     Response::from_parts(head, body)
@@ -360,13 +360,13 @@ fn local(
     *answer.status_mut() = status;
     *answer.headers_mut() = fields;
     exchange.status = Some(status);
-    mark(&exchange, answer.headers_mut(), close);
+    mark(&mut exchange, answer.headers_mut(), close);
     let (head, ()) = answer.into_parts();
     Response::from_parts(head, ResponseBody::whole(body, exchange))
 }
 
 /// What every answer carries, whoever gave it.
-fn mark(exchange: &Exchange, fields: &mut HeaderMap, close: bool) {
+fn mark(exchange: &mut Exchange, fields: &mut HeaderMap, close: bool) {
     let plan = &exchange.table.plan;
     fields.insert(
         plan.correlation.header.clone(),
@@ -383,8 +383,8 @@ fn mark(exchange: &Exchange, fields: &mut HeaderMap, close: bool) {
             }
         }
     }
-    if let Some(status) = &exchange.cache_status {
-        fields.append(CACHE_STATUS.clone(), status.clone());
+    if let Some(status) = exchange.cache_status.take() {
+        fields.append(CACHE_STATUS.clone(), status);
     }
     if let Some(status) = &exchange.proxy_status {
         fields.insert(refusal::PROXY_STATUS.clone(), status.clone());

@@ -49,7 +49,7 @@ pub(super) fn agreed(
     head.headers.remove(header::CONTENT_LENGTH);
     headers::add_via(&mut head.headers, version);
     exchange.status = Some(head.status);
-    mark(&exchange, &mut head.headers, false);
+    mark(&mut exchange, &mut head.headers, false);
     websocket::name(&mut head.headers);
     head.version = Version::HTTP_11;
     let tunnel = Tunnel::new(exchange, attempt, end);

@@ -140,7 +140,7 @@ async fn speak(
             let arrived = Arrived::from(request);
             // On the heap: it is moved some times before it runs.
             Box::pin(async move {
-                let answer = handle(&worker, client, arrived).await?;
+                let answer = handle(&worker, &client, arrived).await?;
                 Ok::<_, HangUp>(answer.map(|body| Stream::new(body, busy, &here)))
             })
         });
@@ -178,26 +178,32 @@ fn framing(body: &Incoming) -> Framing {
     }
 }
 
-async fn answer(
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async function holds its arguments twice; in this size the allocator is quick"
+)]
+fn answer(
     worker: Arc<Worker>,
     client: Client,
     arrived: Arrived,
     busy: Busy,
-) -> Result<Response<Watched>, HangUp> {
-    let old = arrived.version() == Version::HTTP_10;
-    let mut answer = handle(&worker, client, arrived).await?;
-    if old && is_unmarked(&answer) {
-        busy.leave_unmarked();
+) -> impl Future<Output = Result<Response<Watched>, HangUp>> {
+    async move {
+        let old = arrived.version() == Version::HTTP_10;
+        let mut answer = handle(&worker, &client, arrived).await?;
+        if old && is_unmarked(&answer) {
+            busy.leave_unmarked();
+        }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(tunnel) = answer.body_mut().take_tunnel()
+        {
+            busy.switch(tunnel);
+        } else if busy.is_last() {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
+        Ok(answer.map(|body| Watched::new(body, busy)))
     }
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(tunnel) = answer.body_mut().take_tunnel()
-    {
-        busy.switch(tunnel);
-    } else if busy.is_last() {
-        let close = HeaderValue::from_static("close");
-        answer.headers_mut().insert(CONNECTION, close);
-    }
-    Ok(answer.map(|body| Watched::new(body, busy)))
 }
 
 /// Whether an HTTP/1.0 client can tell the end of it by the end of the connection alone.

@@ -89,6 +89,8 @@ pub struct Line<'a> {
     pub bytes_out: u64,
     /// The trace that the request belongs to (W3C Trace Context), if it names one.
     pub trace_id: Option<&'a str>,
+    /// What a cache had to do with it, on a route that has one.
+    pub cache: Option<&'static str>,
     /// Further fields, by name.
     pub extra: &'a [(&'static str, &'a str)],
 }
@@ -125,6 +127,9 @@ impl Line<'_> {
         number(out, "bytes_in", self.bytes_in);
         number(out, "bytes_out", self.bytes_out);
         optional(out, "trace_id", self.trace_id);
+        if let Some(result) = self.cache {
+            field(out, "cache", result);
+        }
         for (name, value) in self.extra {
             field(out, name, value);
         }
@@ -172,7 +177,8 @@ fn number(out: &mut String, name: &str, value: u64) {
     push_number(out, value);
 }
 
-fn push_number(out: &mut String, mut value: u64) {
+/// Writes a number in decimal digits.
+pub fn push_number(out: &mut String, mut value: u64) {
     let start = out.len();
     let mut digits = [0u8; 20];
     let mut used = 0;
@@ -395,6 +401,7 @@ mod tests {
             bytes_in: 0,
             bytes_out: 1234,
             trace_id: None,
+            cache: Some("hit"),
             extra: &[("twilio_request_id", "RQ1")],
         }
     }
@@ -412,6 +419,7 @@ mod tests {
         assert_eq!(value["reason"], "circuit_open");
         assert_eq!(value["level"], "error");
         assert_eq!(value["twilio_request_id"], "RQ1");
+        assert_eq!(value["cache"], "hit");
     }
 
     #[test]

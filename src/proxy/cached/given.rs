@@ -4,10 +4,11 @@
 //! Chooses no answer. The body is the kept one itself or the one that others read along, never a copy.
 
 use crate::cache::{Asked, Head, Kept, Reader, age, not_modified};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::proxy::body::ResponseBody;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::{local, mark};
+use crate::telemetry::access::push_number;
 use crate::telemetry::handles::CacheResult;
 use crate::telemetry::metrics::Source;
 use bytes::Bytes;
@@ -46,8 +47,18 @@ pub enum How {
 impl Given {
     /// A kept answer.
     pub fn kept(exchange: &mut Exchange, entry: &Kept, asked: &Asked, how: How) -> Given {
-        let left = entry.head.freshness.left(clock::now()).as_secs();
-        let stale = entry.head.freshness.stale_for(clock::now()).as_secs();
+        Given::at(exchange, entry, asked, (how, clock::now()))
+    }
+
+    /// The same at this time.
+    pub fn at(
+        exchange: &mut Exchange,
+        entry: &Kept,
+        asked: &Asked,
+        (how, now): (How, Instant),
+    ) -> Given {
+        let left = entry.head.freshness.left(now).as_secs();
+        let stale = entry.head.freshness.stale_for(now).as_secs();
         let (status, result) = match how {
             How::WhileRevalidating => (
                 format!("trunkline; hit; ttl=-{stale}; detail=\"stale while revalidating\""),
@@ -65,25 +76,26 @@ impl Given {
                 format!("trunkline; fwd=stale; fwd-status=304; ttl={left}; collapsed"),
                 CacheResult::Coalesced,
             ),
-            _ => (format!("trunkline; hit; ttl={left}"), CacheResult::Hit),
+            _ => (hit(left), CacheResult::Hit),
         };
-        tell(exchange, &status, result);
-        Given::of(exchange, entry, asked)
+        tell(exchange, status, result);
+        Given::of(exchange, entry, (asked, now))
     }
 
     /// A kept answer in place of one that the upstream did not give, for this reason.
     pub fn instead(exchange: &mut Exchange, entry: &Kept, asked: &Asked, why: &str) -> Given {
-        let stale = entry.head.freshness.stale_for(clock::now()).as_secs();
+        let now = clock::now();
+        let stale = entry.head.freshness.stale_for(now).as_secs();
         let came = match exchange.attempts {
             0 => "hit",
             _ => "fwd=stale",
         };
         let status = format!("trunkline; {came}; ttl=-{stale}; detail=\"stale, {why}\"");
-        tell(exchange, &status, CacheResult::Stale);
-        Given::of(exchange, entry, asked)
+        tell(exchange, status, CacheResult::Stale);
+        Given::of(exchange, entry, (asked, now))
     }
 
-    fn of(exchange: &mut Exchange, entry: &Kept, asked: &Asked) -> Given {
+    fn of(exchange: &mut Exchange, entry: &Kept, (asked, now): (&Asked, Instant)) -> Given {
         exchange.source = Source::Cache;
         let head = &entry.head;
         let mut given = match asked.has(head) {
@@ -103,8 +115,7 @@ impl Given {
             given.fields.insert(header::CONTENT_LENGTH, length);
             given.body = GivenBody::Whole(Bytes::new());
         }
-        let age = age(&head.freshness, clock::now());
-        given.fields.insert(header::AGE, age);
+        given.fields.insert(header::AGE, age(&head.freshness, now));
         given
     }
 
@@ -120,12 +131,12 @@ impl Given {
             How::Fetched(why) => {
                 exchange.source = Source::Upstream;
                 let status = format!("trunkline; fwd={why}; fwd-status={code}; stored");
-                tell(exchange, &status, CacheResult::Miss);
+                tell(exchange, status, CacheResult::Miss);
             }
             _ => {
                 exchange.source = Source::Cache;
                 let status = format!("trunkline; fwd=uri-miss; fwd-status={code}; collapsed");
-                tell(exchange, &status, CacheResult::Coalesced);
+                tell(exchange, status, CacheResult::Coalesced);
             }
         }
         if asked.has(head) {
@@ -149,9 +160,19 @@ impl Given {
     }
 }
 
-fn tell(exchange: &mut Exchange, status: &str, result: CacheResult) {
-    exchange.cache_status = HeaderValue::from_str(status).ok();
+fn tell(exchange: &mut Exchange, status: String, result: CacheResult) {
+    exchange.cache_status = HeaderValue::from_maybe_shared(Bytes::from(status)).ok();
     super::note(exchange, result);
+}
+
+/// What is said of most answers by far: its text is written into just the room that it takes.
+fn hit(left: u64) -> String {
+    const SAYS: &str = "trunkline; hit; ttl=";
+    let digits = left.checked_ilog10().unwrap_or(0) + 1;
+    let mut text = String::with_capacity(SAYS.len() + digits as usize);
+    text.push_str(SAYS);
+    push_number(&mut text, left);
+    text
 }
 
 /// Gives it.
@@ -163,7 +184,7 @@ pub fn respond(mut exchange: Box<Exchange>, given: Given, close: bool) -> Respon
             *answer.status_mut() = given.status;
             *answer.headers_mut() = given.fields;
             exchange.status = Some(given.status);
-            mark(&exchange, answer.headers_mut(), close);
+            mark(&mut exchange, answer.headers_mut(), close);
             let (head, ()) = answer.into_parts();
             Response::from_parts(head, ResponseBody::shared(reader, length, exchange))
         }
