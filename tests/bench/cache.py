@@ -1,32 +1,33 @@
 #!/usr/bin/env python3
-"""What a kept answer saves: medians of reading one assistant by Vapi's own SDK, kept and not, from a mock of Vapi,
-and what it costs the processor beside one that is forwarded.
+"""What a kept answer saves: medians of reading one assistant by Vapi's own SDK, kept and not, from a mock of Vapi, and
+what becomes of an application's calls in some minutes. What a kept answer costs the processor, `hit.py` says.
 
     tests/run sdk                                                    (installs the SDK and the mock server)
-    tests/.work/venv/bin/python tests/bench/cache.py [--away MS] [target/release/trunkline] [tries]
+    tests/.work/venv/bin/python tests/bench/cache.py [--away MS] [--minutes N] [target/release/trunkline] [tries]
 
 The SDK works for some time on each call, whoever answers: it is measured against a server that does nothing, and every
 row is shown by bare HTTP on an open connection too. A miss is made by dropping the route's answers before each call.
-On one machine the mock is nearer than any vendor: `--away` puts it at the end of a line with that round-trip time. It
-prints figures, and asserts what came from where, never how fast.
+On one machine the mock is nearer than any vendor: `--away` puts it at the end of a line with that round-trip time.
+`--minutes` has the SDK work for so long on many assistants, which it changes too. It prints figures, and asserts what
+came from where, never how fast.
 """
-import argparse, asyncio, http.client, os, socket, statistics, sys, tempfile, threading, time
+import argparse, asyncio, http.client, os, random, socket, statistics, sys, tempfile, threading, time, uuid
 from pathlib import Path
 
 ARGUMENTS = argparse.ArgumentParser()
 ARGUMENTS.add_argument("binary", nargs="?", default="target/release/trunkline")
 ARGUMENTS.add_argument("tries", nargs="?", type=int, default=200)
 ARGUMENTS.add_argument("--away", type=float, default=0.0, metavar="MS", help="round-trip time to the mock")
+ARGUMENTS.add_argument("--minutes", type=float, default=0.0, metavar="N", help="how long the SDK works on many assistants")
 ARGUMENTS = ARGUMENTS.parse_args()
-BINARY, TRIES, AWAY = ARGUMENTS.binary, ARGUMENTS.tries, ARGUMENTS.away / 1e3
-ROUNDS, REQUESTS, CONNECTIONS = 9, 3200, 32
+BINARY, TRIES, AWAY, MINUTES = ARGUMENTS.binary, ARGUMENTS.tries, ARGUMENTS.away / 1e3, ARGUMENTS.minutes
+ASSISTANTS, PAUSE = 40, 0.02
 os.environ |= {"TRUNKLINE_BIN": str(Path(BINARY).resolve()), "NO_PROXY": "127.0.0.1,localhost"}
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "sdk"))
 
 from rig.prism import OURS, Prism
 from rig.proxy import Proxy
 from rig.sdks import VapiPython
-from servers import spent
 from vapi import Vapi
 
 ASSISTANT = "3f1f8a52-7c5e-4d0a-9d53-0a6f0d1c0001"
@@ -83,20 +84,14 @@ def line_to(url):
 class Bare:
     """One open connection, and the same request each time."""
 
-    def __init__(self, url, prefix="/vapi", kind="assistant"):
+    def __init__(self, url, prefix="/vapi"):
         self.connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
         self.connection.connect()
         self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.path = f"{prefix}/{kind}/{ASSISTANT}"
+        self.path = f"{prefix}/assistant/{ASSISTANT}"
 
     def get(self):
-        self.ask()
-        return self.answer()
-
-    def ask(self):
         self.connection.request("GET", self.path, headers={"Authorization": "Bearer token"})
-
-    def answer(self):
         answer = self.connection.getresponse()
         self.body = answer.read()
         assert answer.status == 200, (answer.status, self.body)
@@ -138,31 +133,32 @@ def straight(url):
     return lambda: client.assistants.get(ASSISTANT, request_options={"max_retries": 0})
 
 
-def cost(folder, server):
-    """The processor's time for an answer that is kept beside one that is forwarded, in turns, of the same bytes: so many
-    requests at once, one on each connection."""
-    proxy = Proxy(folder, name="cost", VAPI_URL=server, INTEGRATIONS_STUB_MODE="false", TRUNKLINE_THREADS="1")
-
-    try:
-        kinds = {"kept": "assistant", "forwarded": "call"}
-        kinds = {kind: [Bare(proxy.url, kind=path) for _ in range(CONNECTIONS)] for kind, path in kinds.items()}
-        took = {kind: [] for kind in kinds}
-        for turn in range(ROUNDS + 1):
-            for kind, connections in kinds.items():
-                before = spent(proxy.pid)
-                for _ in range(0, REQUESTS, CONNECTIONS):
-                    for connection in connections:
-                        connection.ask()
-                    for connection in connections:
-                        connection.answer()
-                if turn:
-                    took[kind].append((spent(proxy.pid) - before) / REQUESTS / 1e3)
-        ratios = [kept / forwarded for kept, forwarded in zip(*took.values())]
-        shown = ", ".join(f"{kind} {statistics.median(of):.1f} us" for kind, of in took.items())
-        print(f"processor's time a request: {shown}")
-        print(f"kept / forwarded: {statistics.median(ratios):.2f} (of {ROUNDS}: {min(ratios):.2f} to {max(ratios):.2f})")
-    finally:
-        proxy.stop()
+def workload(proxy, attempts):
+    """An application at work for so many minutes: it reads the settings of its assistants, now and then all of them, and
+    twice a minute it changes some."""
+    client = Vapi(token="token", base_url=f"{proxy.url}/vapi").assistants
+    ids = [str(uuid.uuid4()) for _ in range(ASSISTANTS)]
+    once = {"max_retries": 0}
+    took, changes = {"hit": [], "miss": []}, 0
+    asked, began = attempts(), time.monotonic()
+    while (since := time.monotonic() - began) < MINUTES * 60:
+        if since > 30 * (changes + 1):
+            changes += 1
+            client.update(random.choice(ids), name=f"change {changes}", request_options=once)
+        at = time.perf_counter()
+        if random.random() < 0.1:
+            answer = client.with_raw_response.list(request_options=once)
+        else:
+            answer = client.with_raw_response.get(random.choice(ids), request_options=once)
+        status = answer.headers["cache-status"]
+        took["hit" if status.startswith("trunkline; hit") else "miss"].append(time.perf_counter() - at)
+        time.sleep(PAUSE)
+    asked, reads = int(attempts() - asked) - changes, len(took["hit"]) + len(took["miss"])
+    assert took["hit"] and took["miss"], "too short a time"
+    hit, miss = (statistics.median(took[kind]) * 1e3 for kind in ("hit", "miss"))
+    print(f"\n{MINUTES:g} minutes of the SDK: {reads} reads of {ASSISTANTS} assistants and their list, {changes} changes")
+    print(f"the vendor was asked {asked} times: {1 - asked / reads:.1%} fewer")
+    print(f"median of a hit {hit:.2f} ms, of a miss {miss:.2f} ms: {miss / hit:.1f} times as fast")
 
 
 def main(folder):
@@ -201,7 +197,8 @@ def main(folder):
         print(f"a hit costs {(hit[1] - wire) * 1e3:.0f} us more than a server that does nothing")
         saved = 1 - 1 / (TRIES + 5)
         print(f"calls that the vendor was spared: {saved:.1%} of {TRIES + 5}")
-        cost(folder, null)
+        if MINUTES:
+            workload(proxy, attempts)
     finally:
         proxy.stop()
         prism.stop()
