@@ -29,7 +29,8 @@ fn telling(upstream: &Upstream, receiver: &str, keys: &str) -> File {
 fn told(receiver: &Upstream, count: usize) -> Vec<Received> {
     until_some(&format!("{count} notifications"), || {
         let told = receiver.requests();
-        (told.len() >= count).then_some(told)
+        let whole = told.iter().all(|message| message.complete);
+        (whole && told.len() >= count).then_some(told)
     })
 }
 
